@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! mp1: keeps track of the CPU time of processes that users register in `/proc/mp1/status`.
+
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+use core::borrow::Borrow;
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    time::Delta, //
+};
+
+mod pid_list;
+mod proc;
+mod process;
+mod registry;
+mod seqlock;
+mod status;
+mod status_text;
+mod timer;
+mod workqueue;
+
+use proc::{
+    Dir,
+    File, //
+};
+use registry::Registry;
+use status::StatusFile;
+use timer::Timer;
+use workqueue::{
+    Drain,
+    OwnedQueue, //
+};
+
+module! {
+    type: Mp1,
+    name: "mp1",
+    authors: ["The mp1 developers"],
+    description: "CPU time of registered processes, in /proc/mp1/status",
+    license: "GPL v2",
+    params: {
+        interval_ms: i64 {
+            default: 5000,
+            description: "Time between updates in milliseconds, 10 to 3600000",
+        },
+    },
+}
+
+/// The loaded module. The order of the fields is the order in which it ends.
+struct Mp1 {
+    /// No reader or writer is inside the module, or will be again.
+    _status: File<StatusFile>,
+    /// No timer queues work.
+    _timer: Timer<Registry>,
+    /// No work runs.
+    _work: Drain,
+}
+
+impl kernel::Module for Mp1 {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let interval = interval(by_value(module_parameters::interval_ms.value()))?;
+
+        let registry = Arc::pin_init(Registry::new(), GFP_KERNEL)?;
+        let queue = Arc::new(OwnedQueue::new_unbound(c"mp1")?, GFP_KERNEL)?;
+        let work = Drain(queue.clone());
+        let timer = Timer::new(interval, queue, registry.clone())?;
+
+        let dir = Arc::new(Dir::new(c"mp1", 0o555)?, GFP_KERNEL)?;
+        let file = StatusFile::new(registry, timer.periodic())?;
+        // The last step: users are inside from now on.
+        let status = File::new(dir, c"status", 0o666, file)?;
+
+        pr_info!("loaded, updates every {} ms\n", interval.as_millis());
+        Ok(Self {
+            _status: status,
+            _timer: timer,
+            _work: work,
+        })
+    }
+}
+
+impl Drop for Mp1 {
+    fn drop(&mut self) {
+        pr_info!("unloaded\n");
+    }
+}
+
+/// Returns the time between updates for the parameter `interval_ms`.
+fn interval(ms: i64) -> Result<Delta> {
+    if (10..=3_600_000).contains(&ms) {
+        Ok(Delta::from_millis(ms))
+    } else {
+        pr_err!("interval_ms is {ms}, but must be from 10 to 3600000\n");
+        Err(EINVAL)
+    }
+}
+
+/// The value of a parameter: `value()` returns a reference in Linux 7.2, and the value from 7.3 on.
+fn by_value(value: impl Borrow<i64>) -> i64 {
+    *value.borrow()
+}

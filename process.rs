@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Processes: their identity, their number, and their CPU time.
+//!
+//! [`kernel::task::Task`] is one thread, and it pins all of its `task_struct`. A [`Process`] is a
+//! whole thread group and pins only the `struct pid` that names it, as a pidfd does: neither `exec`
+//! by any thread nor the end of the first thread changes it, and a later owner of the same number
+//! has another.
+//!
+//! C headers: [`include/linux/pid.h`](srctree/include/linux/pid.h),
+//! [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h).
+
+use crate::seqlock;
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    container_of,
+    pid_namespace::PidNamespace,
+    sync::{
+        atomic::{
+            ordering::Relaxed,
+            Atomic, //
+        },
+        rcu, //
+    }, //
+};
+
+/// A counted reference to the identity of a process.
+///
+/// It says nothing of whether the process still runs, and keeps about as much memory as a
+/// `struct pid` has.
+///
+/// # Invariants
+///
+/// `0` points at a `struct pid` that is or was the thread group ID of a process, and `self` owns
+/// one reference to it.
+pub(crate) struct Process(NonNull<bindings::pid>);
+
+// SAFETY: A reference to a `struct pid` may be dropped by another thread than took it.
+unsafe impl Send for Process {}
+// SAFETY: What `&self` methods read is constant, atomic, or protected by RCU and a sequence lock.
+unsafe impl Sync for Process {}
+
+impl Process {
+    /// Looks up the running process that has, or has a thread with, the number `nr` in the PID
+    /// namespace of `current`.
+    ///
+    /// Returns [`None`] where there is none, and where it has exited (a zombie has).
+    ///
+    /// Context: process context; does not sleep.
+    pub(crate) fn find(nr: i32) -> Option<Self> {
+        let rcu = rcu::read_lock();
+
+        // SAFETY: The RCU read lock is held until the end of this function.
+        let thread = unsafe { bindings::find_vpid(nr) };
+        // SAFETY: `thread` is null, which is allowed, or valid as the RCU read lock is still held.
+        let task = unsafe { bindings::pid_task(thread, bindings::pid_type_PIDTYPE_PID) };
+        if task.is_null() {
+            return None;
+        }
+
+        // SAFETY: The task was attached to its number under the RCU read lock that we still hold,
+        // so it, and the `signal_struct` that it points at all its life, stay allocated. The entry
+        // of the array is changed by a single store when the process is released.
+        let tgid = unsafe {
+            (&raw const (*(*task).signal).pids[bindings::pid_type_PIDTYPE_TGID as usize])
+                .read_volatile()
+        };
+        let pid = NonNull::new(tgid)?;
+
+        // SAFETY: A `struct pid` that is found under the RCU read lock has a reference count that
+        // is not zero until after the grace period.
+        unsafe { bindings::refcount_inc(&raw mut (*pid.as_ptr()).count) };
+        // INVARIANT: It is a thread group ID, and we have just taken the reference.
+        let process = Self(pid);
+
+        process.signal(&rcu).is_some().then_some(process)
+    }
+
+    /// Returns the `signal_struct` of the process, or [`None`] if all of its threads have exited.
+    ///
+    /// It is valid as long as `_rcu` is.
+    #[inline]
+    fn signal(&self, _rcu: &rcu::Guard) -> Option<NonNull<bindings::signal_struct>> {
+        // SAFETY: By the type's invariant the `struct pid` is valid.
+        let task = unsafe { bindings::pid_task(self.0.as_ptr(), bindings::pid_type_PIDTYPE_TGID) };
+        if task.is_null() {
+            return None;
+        }
+        // SAFETY: The task was found under the RCU read lock, so it stays allocated until after
+        // `_rcu`, and with it its `signal_struct`.
+        let signal = NonNull::new(unsafe { (*task).signal })?;
+
+        // SAFETY: As just said, `signal` is valid. The count is an atomic variable in C, too.
+        let live = unsafe { Atomic::<i32>::from_ptr(&raw mut (*signal.as_ptr()).live.counter) };
+        // A thread leaves this count early in its exit: zombies are not in it.
+        (live.load(Relaxed) > 0).then_some(signal)
+    }
+
+    /// Returns the CPU time, user and system, that the process has used in all of its threads, live
+    /// and ended, in nanoseconds; or [`None`] if it has exited.
+    ///
+    /// This is the sum to which the kernel scales `utime` and `stime` of `/proc/PID/stat`. A thread
+    /// that runs at this moment was last accounted for at the latest scheduler tick.
+    ///
+    /// Context: any but interrupts; the time grows with the number of threads.
+    #[inline]
+    pub(crate) fn cpu_time(&self, rcu: &rcu::Guard) -> Option<u64> {
+        let signal = self.signal(rcu)?.as_ptr();
+
+        // SAFETY: `signal` is valid as long as `rcu` is, and initialised before a process becomes
+        // visible. Threads that leave the list meanwhile stay allocated as long as `rcu` does.
+        Some(unsafe { seqlock::read(&raw mut (*signal).stats_lock, || sum_exec_runtime(signal)) })
+    }
+
+    /// Returns whether all threads of the process have exited. Once true, it stays true.
+    #[inline]
+    pub(crate) fn has_exited(&self, rcu: &rcu::Guard) -> bool {
+        self.signal(rcu).is_none()
+    }
+
+    /// Returns the process's number in `ns`, or [`None`] where `ns` does not see the process.
+    #[inline]
+    pub(crate) fn number_in(&self, ns: &PidNamespace) -> Option<u32> {
+        // SAFETY: By the type's invariant the `struct pid` is valid, and `ns` is by its type.
+        let nr = unsafe { bindings::pid_nr_ns(self.0.as_ptr(), ns.as_ptr()) };
+        u32::try_from(nr).ok().filter(|nr| *nr != 0)
+    }
+
+    /// Returns a number that no other process has as long as this reference lives.
+    #[inline]
+    pub(crate) fn key(&self) -> usize {
+        self.0.as_ptr() as usize
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariant we own the reference that is given back here.
+        unsafe { bindings::put_pid(self.0.as_ptr()) };
+    }
+}
+
+/// Returns the nanoseconds that all threads of `signal` have run: those that have ended, and those
+/// in the list.
+///
+/// # Safety
+///
+/// `signal` is valid, and the RCU read lock is held.
+#[inline]
+unsafe fn sum_exec_runtime(signal: *mut bindings::signal_struct) -> u64 {
+    // SAFETY: `signal` is valid by the caller's promise. A torn or old value cannot be returned to
+    // anybody, as the sequence lock makes the reader try again.
+    let mut sum = unsafe { (&raw const (*signal).sum_sched_runtime).read_volatile() };
+
+    // SAFETY: As above; this only computes an address.
+    let head = unsafe { &raw mut (*signal).thread_head };
+    // SAFETY: The list is one for RCU: its links are changed by single stores, and lead to tasks
+    // that stay allocated as long as the RCU read lock is held.
+    let mut node = unsafe { (&raw const (*head).next).read_volatile() };
+    while !core::ptr::eq(node, head) {
+        // SAFETY: All nodes but the head are the `thread_node` of a task.
+        let task = unsafe { container_of!(node, bindings::task_struct, thread_node) };
+        // SAFETY: The task is allocated, see above. Its time is a single 64-bit variable.
+        sum += unsafe { (&raw const (*task).se.sum_exec_runtime).read_volatile() };
+        // SAFETY: As for the first node.
+        node = unsafe { (&raw const (*node).next).read_volatile() };
+    }
+    sum
+}

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The registered processes.
+//!
+//! A registration enters through [`Intake`], under a spin lock that is never held for longer than
+//! one registration takes. Who walks over all registrations, an update or a snapshot, owns the list
+//! of those that have [`Settled`], behind a mutex, and first moves what has arrived to its end; that
+//! takes the same time whatever the number. So the two lists, one after the other, are always in
+//! the order of registration, and who registers never waits for who walks.
+//!
+//! Lock order: `settled`, then `intake`.
+
+#![forbid(unsafe_code)]
+
+use crate::{
+    process::Process,
+    status_text::{
+        Line,
+        LINE_MAX, //
+    },
+    timer::Job, //
+};
+use kernel::{
+    alloc::{
+        flags::__GFP_NOWARN,
+        Flags, //
+    },
+    list::{
+        impl_list_arc_safe,
+        impl_list_item,
+        List,
+        ListArc,
+        ListLinks, //
+    },
+    new_mutex,
+    new_spinlock,
+    pid_namespace::PidNamespace,
+    prelude::*,
+    sync::{
+        atomic::{
+            ordering::Relaxed,
+            Atomic, //
+        },
+        rcu,
+        Mutex,
+        SpinLock,
+        UniqueArc, //
+    }, //
+};
+
+/// How many registrations may follow an update before the next update is due, whatever the timer
+/// says. What they keep of processes that have exited (a registration and a `struct pid` each) is
+/// bounded by this.
+const MAX_SINCE_UPDATE: usize = 4096;
+
+/// How many registrations are walked over in one RCU read-side critical section.
+const RCU_BATCH: usize = 64;
+
+/// One registered process.
+#[pin_data]
+struct Registration {
+    process: Process,
+    /// Its CPU time at the latest update, in nanoseconds.
+    cpu_time: Atomic<u64>,
+    /// In the order of registration.
+    #[pin]
+    in_order: ListLinks<0>,
+    /// In a bucket of the index.
+    #[pin]
+    in_bucket: ListLinks<1>,
+}
+
+impl_list_arc_safe! {
+    impl ListArcSafe<0> for Registration { untracked; }
+    impl ListArcSafe<1> for Registration { untracked; }
+}
+
+impl_list_item! {
+    impl ListItem<0> for Registration { using ListLinks { self.in_order }; }
+    impl ListItem<1> for Registration { using ListLinks { self.in_bucket }; }
+}
+
+/// The two list positions of a [`Registration`], as long as it is in neither list.
+type Unlinked = (ListArc<Registration, 0>, ListArc<Registration, 1>);
+
+/// How memory is allocated that a user asks for: charged to the user, and no word in the log where
+/// there is none.
+fn on_behalf_of_user() -> Flags {
+    GFP_KERNEL_ACCOUNT | __GFP_NOWARN
+}
+
+/// Processes that are about to be registered, in order: all that can fail is done before the first
+/// of them is.
+#[derive(Default)]
+pub(crate) struct Batch {
+    in_order: List<Registration, 0>,
+    in_bucket: List<Registration, 1>,
+}
+
+impl Batch {
+    /// Adds `process` to the end.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory, or the writer's cgroup may not have more.
+    pub(crate) fn push(&mut self, process: Process) -> Result {
+        let (in_order, in_bucket) = ListArc::pair_from_pin_unique(UniqueArc::pin_init(
+            pin_init!(Registration {
+                process,
+                cpu_time: Atomic::new(0),
+                in_order <- ListLinks::new(),
+                in_bucket <- ListLinks::new(),
+            }),
+            on_behalf_of_user(),
+        )?);
+        self.in_order.push_back(in_order);
+        self.in_bucket.push_back(in_bucket);
+        Ok(())
+    }
+
+    /// Returns whether nothing was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.in_order.is_empty()
+    }
+
+    fn pop(&mut self) -> Option<Unlinked> {
+        Some((self.in_order.pop_front()?, self.in_bucket.pop_front()?))
+    }
+}
+
+/// All registrations by process: a hash table of [`Process::key`].
+struct Index {
+    buckets: KVVec<List<Registration, 1>>,
+}
+
+impl Index {
+    /// The logarithm of the number of buckets.
+    const BITS: u32 = 13;
+
+    fn new() -> Result<Self> {
+        let len = 1 << Self::BITS;
+        let mut buckets = KVVec::with_capacity(len, GFP_KERNEL)?;
+        for _ in 0..len {
+            buckets.push(List::new(), GFP_KERNEL)?;
+        }
+        Ok(Self { buckets })
+    }
+
+    fn bucket(&mut self, process: &Process) -> &mut List<Registration, 1> {
+        // The upper bits of the product depend on all bits of the key.
+        const GOLDEN_RATIO: u64 = 0x61c8_8646_80b5_83eb;
+        let hash = (process.key() as u64).wrapping_mul(GOLDEN_RATIO);
+        &mut self.buckets[(hash >> (u64::BITS - Self::BITS)) as usize]
+    }
+
+    fn contains(&mut self, process: &Process) -> bool {
+        let mut bucket = self.bucket(process).iter();
+        bucket.any(|registration| registration.process.key() == process.key())
+    }
+
+    fn insert(&mut self, registration: ListArc<Registration, 1>) {
+        self.bucket(&registration.process).push_front(registration);
+    }
+
+    fn remove(&mut self, process: &Process) -> Option<ListArc<Registration, 1>> {
+        let mut cursor = self.bucket(process).cursor_front();
+        while let Some(next) = cursor.peek_next() {
+            if next.process.key() == process.key() {
+                return Some(next.remove());
+            }
+            cursor.move_next();
+        }
+        None
+    }
+}
+
+/// What registering a process needs.
+struct Intake {
+    /// The latest registrations: those that no walk has seen yet.
+    arrivals: List<Registration, 0>,
+    /// All registrations.
+    index: Index,
+    /// How many there are.
+    len: usize,
+    /// How many have arrived since the latest update.
+    since_update: usize,
+}
+
+/// What came of an attempt to register a process.
+enum Outcome {
+    /// It is registered. Whether it is the only one.
+    Registered { first: bool },
+    /// It was registered already; this is to be dropped where no lock is held.
+    Already(#[expect(dead_code, reason = "held to be dropped")] Unlinked),
+    /// An update is due first.
+    Full(Unlinked),
+}
+
+impl Intake {
+    fn register(&mut self, (in_order, in_bucket): Unlinked) -> Outcome {
+        if self.index.contains(&in_order.process) {
+            return Outcome::Already((in_order, in_bucket));
+        }
+        if self.since_update >= MAX_SINCE_UPDATE {
+            return Outcome::Full((in_order, in_bucket));
+        }
+        self.arrivals.push_back(in_order);
+        self.index.insert(in_bucket);
+        self.len += 1;
+        self.since_update += 1;
+        Outcome::Registered {
+            first: self.len == 1,
+        }
+    }
+}
+
+/// The registered processes.
+#[pin_data]
+pub(crate) struct Registry {
+    #[pin]
+    intake: SpinLock<Intake>,
+    /// The registrations before those in [`Intake::arrivals`].
+    #[pin]
+    settled: Mutex<List<Registration, 0>>,
+}
+
+impl Registry {
+    /// Creates a registry without processes.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            intake <- new_spinlock!(Intake {
+                arrivals: List::new(),
+                index: Index::new()?,
+                len: 0,
+                since_update: 0,
+            }, "mp1::Registry::intake"),
+            settled <- new_mutex!(List::new(), "mp1::Registry::settled"),
+        }? Error)
+    }
+
+    /// Registers the processes of `batch` in their order. Those that are registered already stay as
+    /// they are.
+    ///
+    /// Calls `update` where an update is due before more can be registered. Returns whether any of
+    /// them was the only one registered.
+    ///
+    /// Context: may sleep.
+    pub(crate) fn register(&self, mut batch: Batch, update: impl Fn()) -> bool {
+        let mut any_first = false;
+        while let Some(mut registration) = batch.pop() {
+            loop {
+                // The guard is gone at the end of this statement.
+                let outcome = self.intake.lock().register(registration);
+                match outcome {
+                    Outcome::Registered { first } => any_first |= first,
+                    Outcome::Already(_) => {}
+                    Outcome::Full(back) => {
+                        update();
+                        registration = back;
+                        continue;
+                    }
+                }
+                break;
+            }
+        }
+        any_first
+    }
+
+    /// Returns how many processes are registered.
+    ///
+    /// Context: any but interrupts.
+    pub(crate) fn len(&self) -> usize {
+        self.intake.lock().len
+    }
+
+    /// Reads the CPU time of every process, and drops those that have exited.
+    ///
+    /// Context: may sleep; must not be called by two at once.
+    pub(crate) fn update(&self) {
+        let mut settled = self.settled.lock();
+        {
+            let mut intake = self.intake.lock();
+            settled.push_all_back(&mut intake.arrivals);
+            intake.since_update = 0;
+        }
+
+        if read_times(&settled) {
+            self.drop_exited(&mut settled);
+        }
+    }
+
+    /// Removes from the list, and from the index, all processes that have exited.
+    fn drop_exited(&self, settled: &mut List<Registration, 0>) {
+        let mut cursor = settled.cursor_front();
+        while let Some(next) = cursor.peek_next() {
+            if !next.process.has_exited(&rcu::read_lock()) {
+                cursor.move_next();
+                continue;
+            }
+            let in_order = next.remove();
+            let in_bucket = {
+                let mut intake = self.intake.lock();
+                intake.len -= 1;
+                intake.index.remove(&in_order.process)
+            };
+            drop((in_order, in_bucket));
+        }
+    }
+
+    /// Returns a line for each process that `ns` sees, in the order of registration.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory, or the reader's cgroup may not have more.
+    pub(crate) fn text(&self, ns: &PidNamespace) -> Result<KVVec<u8>> {
+        let mut text = KVVec::new();
+        loop {
+            // Allocating may take its time, so it is done before the walk keeps others out.
+            text.reserve(self.len() * LINE_MAX, on_behalf_of_user())?;
+
+            let mut settled = self.settled.lock();
+            {
+                let mut intake = self.intake.lock();
+                if intake.len * LINE_MAX > text.capacity() {
+                    continue;
+                }
+                settled.push_all_back(&mut intake.arrivals);
+            }
+
+            for registration in settled.iter() {
+                if let Some(number) = registration.process.number_in(ns) {
+                    let line = Line::new(number, registration.cpu_time.load(Relaxed));
+                    text.extend_from_slice(line.as_bytes(), on_behalf_of_user())?;
+                }
+            }
+            return Ok(text);
+        }
+    }
+}
+
+/// Reads the CPU times of all processes in the list. Returns whether any of them has exited.
+fn read_times(list: &List<Registration, 0>) -> bool {
+    let mut any_exited = false;
+    let mut registrations = list.iter().peekable();
+    while registrations.peek().is_some() {
+        let rcu = rcu::read_lock();
+        for registration in registrations.by_ref().take(RCU_BATCH) {
+            match registration.process.cpu_time(&rcu) {
+                Some(time) => {
+                    // A time that was read while threads ended may lag behind an earlier one.
+                    let time = time.max(registration.cpu_time.load(Relaxed));
+                    registration.cpu_time.store(time, Relaxed);
+                }
+                None => any_exited = true,
+            }
+        }
+    }
+    any_exited
+}
+
+impl Job for Registry {
+    fn run(&self) {
+        self.update();
+    }
+
+    fn is_idle(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/proc/mp1/status`: what a write registers, and what a read shows.
+
+#![forbid(unsafe_code)]
+
+use crate::{
+    pid_list::{
+        self,
+        ParseError,
+        PidList, //
+    },
+    proc::FileOps,
+    process::Process,
+    registry::{
+        Batch,
+        Registry, //
+    },
+    timer::Periodic, //
+};
+use kernel::{
+    current,
+    fs::Kiocb,
+    iov::IovIterDest,
+    new_spinlock,
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow,
+        SpinLock, //
+    },
+    uaccess::UserSliceReader, //
+};
+
+/// How much of a write is taken.
+const WRITE_MAX: usize = 4096;
+
+/// The longest write for which no memory is allocated: one PID, and some white space.
+const SHORT_WRITE: usize = 32;
+
+/// The status file: the registry it shows, and the timer that has to run while it is not empty.
+pub(crate) struct StatusFile {
+    registry: Arc<Registry>,
+    periodic: Arc<Periodic<Registry>>,
+}
+
+impl StatusFile {
+    /// Creates what the status file owns.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory.
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        periodic: Arc<Periodic<Registry>>,
+    ) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self { registry, periodic }, GFP_KERNEL)?)
+    }
+
+    /// Registers the processes whose PIDs `text` lists, and returns how many of its bytes count as
+    /// written.
+    fn register(&self, text: &[u8]) -> Result<usize> {
+        let pids = PidList::parse(text).map_err(|error| match error {
+            ParseError::Invalid => EINVAL,
+            ParseError::Range => ERANGE,
+        })?;
+
+        let mut batch = Batch::default();
+        let mut written = 0;
+        let mut all = true;
+        for pid in pids.iter() {
+            let Some(process) = Process::find(pid.number) else {
+                all = false;
+                break;
+            };
+            batch.push(process)?;
+            written = pid.end;
+        }
+        if batch.is_empty() {
+            return Err(ESRCH);
+        }
+
+        let periodic = self.periodic.as_arc_borrow();
+        if self.registry.register(batch, || periodic.run_now()) {
+            periodic.start();
+        }
+        Ok(if all { text.len() } else { written })
+    }
+}
+
+/// An open status file.
+#[pin_data]
+pub(crate) struct OpenStatus {
+    file: Arc<StatusFile>,
+    /// What reads show, once there was one.
+    #[pin]
+    snapshot: SpinLock<Option<Arc<KVVec<u8>>>>,
+}
+
+impl OpenStatus {
+    /// Returns the snapshot, taken now if there is none.
+    fn snapshot(&self) -> Result<Arc<KVVec<u8>>> {
+        let snapshot = self.snapshot.lock().clone();
+        match snapshot {
+            Some(snapshot) => Ok(snapshot),
+            None => self.new_snapshot(),
+        }
+    }
+
+    /// Takes a snapshot as the process sees it that asks for it.
+    fn new_snapshot(&self) -> Result<Arc<KVVec<u8>>> {
+        let reader = current!();
+        let ns = reader.active_pid_ns().ok_or(ESRCH)?;
+        let snapshot = Arc::new(self.file.registry.text(ns)?, GFP_KERNEL_ACCOUNT)?;
+        let old = self.snapshot.lock().replace(snapshot.clone());
+        // The memory is given back where no lock is held.
+        drop(old);
+        Ok(snapshot)
+    }
+}
+
+impl FileOps for StatusFile {
+    type Data = Arc<Self>;
+    type OpenFile = Pin<KBox<OpenStatus>>;
+
+    fn open(file: ArcBorrow<'_, Self>) -> Result<Self::OpenFile> {
+        KBox::pin_init(
+            pin_init!(OpenStatus {
+                file: file.into(),
+                snapshot <- new_spinlock!(None, "mp1::OpenStatus::snapshot"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    fn read_iter(mut kiocb: Kiocb<'_, Self::OpenFile>, iov: &mut IovIterDest<'_>) -> Result<usize> {
+        if iov.is_empty() {
+            return Ok(0);
+        }
+        let open = kiocb.file();
+        let snapshot = if kiocb.ki_pos() == 0 {
+            open.new_snapshot()?
+        } else {
+            open.snapshot()?
+        };
+
+        let position = kiocb.ki_pos();
+        let read = iov.simple_read_from_buffer(kiocb.ki_pos_mut(), &snapshot)?;
+        if read == 0 && usize::try_from(position).is_ok_and(|position| position < snapshot.len()) {
+            // There was something to read, and nowhere to put it.
+            return Err(EFAULT);
+        }
+        Ok(read)
+    }
+
+    fn write(open: Pin<&OpenStatus>, mut data: UserSliceReader) -> Result<usize> {
+        let len = data.len().min(WRITE_MAX);
+        if len == 0 {
+            return Ok(0);
+        }
+
+        let mut short = [0; SHORT_WRITE];
+        let mut long = KVec::new();
+        let text = if len <= SHORT_WRITE {
+            &mut short[..len]
+        } else {
+            long.resize(len, 0, GFP_KERNEL_ACCOUNT)?;
+            &mut long[..]
+        };
+        data.read_slice(text)?;
+
+        if data.is_empty() {
+            let list = pid_list::without_terminator(text);
+            let written = open.file.register(list)?;
+            // The terminator belongs to a list that was taken whole.
+            Ok(if written == list.len() { len } else { written })
+        } else {
+            open.file
+                .register(pid_list::complete_part(text).ok_or(EINVAL)?)
+        }
+    }
+
+    fn size(open: Pin<&OpenStatus>) -> Result<usize> {
+        Ok(open.snapshot()?.len())
+    }
+}
