@@ -7,7 +7,6 @@
 use core::borrow::Borrow;
 use kernel::{
     prelude::*,
-    sync::Arc,
     time::Delta, //
 };
 
@@ -27,11 +26,12 @@ use proc::{
 };
 use registry::Registry;
 use status::StatusFile;
-use timer::Timer;
-use workqueue::{
-    Drain,
-    OwnedQueue, //
+use timer::{
+    Periodic,
+    Timer,
+    Worker, //
 };
+use workqueue::OwnedQueue;
 
 module! {
     type: Mp1,
@@ -53,29 +53,25 @@ struct Mp1 {
     _status: File<StatusFile>,
     /// No timer queues work.
     _timer: Timer<Registry>,
-    /// No work runs.
-    _work: Drain,
+    /// No work runs; the last reference to the registry goes.
+    _worker: Worker<Registry>,
 }
 
 impl kernel::Module for Mp1 {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let interval = interval(by_value(module_parameters::interval_ms.value()))?;
 
-        let registry = Arc::pin_init(Registry::new(), GFP_KERNEL)?;
-        let queue = Arc::new(OwnedQueue::new_unbound(c"mp1")?, GFP_KERNEL)?;
-        let work = Drain(queue.clone());
-        let timer = Timer::new(interval, queue, registry.clone())?;
-
-        let dir = Arc::new(Dir::new(c"mp1", 0o555)?, GFP_KERNEL)?;
-        let file = StatusFile::new(registry, timer.periodic())?;
+        let queue = OwnedQueue::new_unbound(c"mp1")?;
+        let updates = Periodic::new(interval, queue, Registry::new())?;
+        let dir = Dir::new(c"mp1", 0o555)?;
         // The last step: users are inside from now on.
-        let status = File::new(dir, c"status", 0o666, file)?;
+        let status = File::new(dir, c"status", 0o666, updates.clone())?;
 
         pr_info!("loaded, updates every {} ms\n", interval.as_millis());
         Ok(Self {
             _status: status,
-            _timer: timer,
-            _work: work,
+            _timer: Timer(updates.clone()),
+            _worker: Worker(updates),
         })
     }
 }

@@ -79,29 +79,25 @@ impl<'a> PidList<'a> {
 }
 
 /// Parses the first PID of `text` from `at` on. [`None`]: nothing but white space is left.
-fn next_pid(text: &[u8], at: usize) -> Result<Option<Pid>, ParseError> {
-    let mut rest = text.iter().enumerate().skip(at);
-    let Some((_, first)) = rest.find(|(_, byte)| !is_space(**byte)) else {
-        return Ok(None);
-    };
-
-    let mut number = digit(*first)?;
-    let mut end = text.len();
-    for (index, byte) in rest {
-        if is_space(*byte) {
-            end = index;
-            break;
-        }
+fn next_pid(text: &[u8], mut at: usize) -> Result<Option<Pid>, ParseError> {
+    while text.get(at).is_some_and(|byte| is_space(*byte)) {
+        at += 1;
+    }
+    let start = at;
+    let mut number: u32 = 0;
+    while let Some(byte) = text.get(at).filter(|byte| !is_space(**byte)) {
         // A number beyond the range stays there, and is out of range only if all of it is digits.
         number = number.saturating_mul(10).saturating_add(digit(*byte)?);
+        at += 1;
     }
 
     match number {
+        _ if at == start => Ok(None),
         0 => Err(ParseError::Invalid),
         // CAST: It fits, as `MAX` does.
         1..=MAX => Ok(Some(Pid {
             number: number as i32,
-            end,
+            end: at,
         })),
         _ => Err(ParseError::Range),
     }

@@ -9,6 +9,7 @@
 //! C header: [`include/linux/proc_fs.h`](srctree/include/linux/proc_fs.h).
 
 use core::{
+    borrow::Borrow,
     marker::PhantomData,
     mem::offset_of,
     ptr::NonNull, //
@@ -19,7 +20,6 @@ use kernel::{
     fs::Kiocb,
     iov::IovIterDest,
     prelude::*,
-    sync::Arc,
     types::ForeignOwnable,
     uaccess::{
         UserPtr,
@@ -115,8 +115,8 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        // SAFETY: By the type's invariant the entry is there until now. The files in it own a
-        // reference to the directory, so none of them is left.
+        // SAFETY: By the type's invariant the entry is there until now. The files in it own the
+        // directory, or a share or a borrow of it, so none of them is left.
         unsafe { proc_remove(self.0.as_ptr()) };
     }
 }
@@ -152,20 +152,20 @@ pub(crate) trait FileOps: Sized {
 ///
 /// - `entry` points at an entry that only `drop` removes, whose operations are those of `T`.
 /// - `data` comes from `T::Data::into_foreign()`; the entry's operations borrow it.
-pub(crate) struct File<T: FileOps> {
+pub(crate) struct File<T: FileOps, D: Borrow<Dir> = Dir> {
     entry: NonNull<ProcDirEntry>,
     data: *mut c_void,
     /// Removing a directory removes what is in it, so it has to stay.
-    _dir: Arc<Dir>,
+    _dir: D,
     _ops: PhantomData<T>,
 }
 
 // SAFETY: An entry may be removed by any thread, and `T::Data` is `Send`.
-unsafe impl<T: FileOps> Send for File<T> {}
+unsafe impl<T: FileOps, D: Borrow<Dir> + Send> Send for File<T, D> {}
 // SAFETY: There are no operations on a shared `File`.
-unsafe impl<T: FileOps> Sync for File<T> {}
+unsafe impl<T: FileOps, D: Borrow<Dir>> Sync for File<T, D> {}
 
-impl<T: FileOps> File<T> {
+impl<T: FileOps, D: Borrow<Dir>> File<T, D> {
     /// Creates the file `name` in `dir` with the permission bits `mode`.
     ///
     /// Its operations may be called before this returns.
@@ -175,7 +175,7 @@ impl<T: FileOps> File<T> {
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory, or such a file already.
-    pub(crate) fn new(dir: Arc<Dir>, name: &CStr, mode: u16, data: T::Data) -> Result<Self> {
+    pub(crate) fn new(dir: D, name: &CStr, mode: u16, data: T::Data) -> Result<Self> {
         let data = data.into_foreign();
 
         // SAFETY: The name ends with NUL and is copied. `dir` is there as long as this file, and
@@ -185,7 +185,7 @@ impl<T: FileOps> File<T> {
             proc_create_data(
                 name.as_char_ptr(),
                 mode,
-                dir.0.as_ptr(),
+                dir.borrow().0.as_ptr(),
                 core::ptr::from_ref(&Operations::<T>::TABLE).cast(),
                 data.cast(),
             )
@@ -206,7 +206,7 @@ impl<T: FileOps> File<T> {
     }
 }
 
-impl<T: FileOps> Drop for File<T> {
+impl<T: FileOps, D: Borrow<Dir>> Drop for File<T, D> {
     fn drop(&mut self) {
         // SAFETY: By the type's invariant the entry is there until now.
         unsafe { proc_remove(self.entry.as_ptr()) };
@@ -261,7 +261,7 @@ impl<T: FileOps> Operations<T> {
     ) -> <T::OpenFile as ForeignOwnable>::Borrowed<'a> {
         // SAFETY: The file is open by the caller's promise, so `open` has stored what comes from
         // `into_foreign()` and `release` has not yet taken it back.
-        unsafe { T::OpenFile::borrow((*file).private_data.cast()) }
+        unsafe { <T::OpenFile as ForeignOwnable>::borrow((*file).private_data.cast()) }
     }
 
     /// # Safety
@@ -270,7 +270,7 @@ impl<T: FileOps> Operations<T> {
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: `i_private` is what `File::new()` gave, and is there until `proc_remove()` has
         // waited for us.
-        let data = unsafe { T::Data::borrow((*inode).i_private.cast()) };
+        let data = unsafe { <T::Data as ForeignOwnable>::borrow((*inode).i_private.cast()) };
         match T::open(data) {
             Ok(open_file) => {
                 // SAFETY: The file is being opened: its private data are ours, and nobody reads
@@ -319,8 +319,9 @@ impl<T: FileOps> Operations<T> {
         offset: bindings::loff_t,
         whence: c_int,
     ) -> bindings::loff_t {
-        // The size of the present content matters to nobody but those who count from the end.
-        let size = if whence == bindings::SEEK_END as c_int {
+        // Those who count from the beginning, or from where they are, need not know the size.
+        let size = if whence != bindings::SEEK_SET as c_int && whence != bindings::SEEK_CUR as c_int
+        {
             // SAFETY: The file stays open until we return.
             match T::size(unsafe { Self::open_file(file) }) {
                 Ok(size) => size as bindings::loff_t,

@@ -130,19 +130,19 @@ impl Batch {
     }
 }
 
+/// The logarithm of the number of buckets in an [`Index`].
+const INDEX_BITS: u32 = 13;
+
 /// All registrations by process: a hash table of [`Process::key`].
 struct Index {
+    /// As many as `1 << INDEX_BITS`.
     buckets: KVVec<List<Registration, 1>>,
 }
 
 impl Index {
-    /// The logarithm of the number of buckets.
-    const BITS: u32 = 13;
-
     fn new() -> Result<Self> {
-        let len = 1 << Self::BITS;
-        let mut buckets = KVVec::with_capacity(len, GFP_KERNEL)?;
-        for _ in 0..len {
+        let mut buckets = KVVec::with_capacity(1 << INDEX_BITS, GFP_KERNEL)?;
+        for _ in 0..1 << INDEX_BITS {
             buckets.push(List::new(), GFP_KERNEL)?;
         }
         Ok(Self { buckets })
@@ -152,7 +152,7 @@ impl Index {
         // The upper bits of the product depend on all bits of the key.
         const GOLDEN_RATIO: u64 = 0x61c8_8646_80b5_83eb;
         let hash = (process.key() as u64).wrapping_mul(GOLDEN_RATIO);
-        &mut self.buckets[(hash >> (u64::BITS - Self::BITS)) as usize]
+        &mut self.buckets[(hash >> (u64::BITS - INDEX_BITS)) as usize]
     }
 
     fn contains(&mut self, process: &Process) -> bool {
@@ -188,31 +188,19 @@ struct Intake {
     since_update: usize,
 }
 
-/// What came of an attempt to register a process.
-enum Outcome {
-    /// It is registered. Whether it is the only one.
-    Registered { first: bool },
-    /// It was registered already; this is to be dropped where no lock is held.
-    Already(#[expect(dead_code, reason = "held to be dropped")] Unlinked),
-    /// An update is due first.
-    Full(Unlinked),
-}
-
 impl Intake {
-    fn register(&mut self, (in_order, in_bucket): Unlinked) -> Outcome {
+    /// Takes the first process of `batch`. If it is registered already, what is left of it is
+    /// returned, to be dropped where no lock is held.
+    fn take_first(&mut self, batch: &mut Batch) -> Option<Unlinked> {
+        let (in_order, in_bucket) = batch.pop()?;
         if self.index.contains(&in_order.process) {
-            return Outcome::Already((in_order, in_bucket));
-        }
-        if self.since_update >= MAX_SINCE_UPDATE {
-            return Outcome::Full((in_order, in_bucket));
+            return Some((in_order, in_bucket));
         }
         self.arrivals.push_back(in_order);
         self.index.insert(in_bucket);
         self.len += 1;
         self.since_update += 1;
-        Outcome::Registered {
-            first: self.len == 1,
-        }
+        None
     }
 }
 
@@ -243,29 +231,25 @@ impl Registry {
     /// Registers the processes of `batch` in their order. Those that are registered already stay as
     /// they are.
     ///
-    /// Calls `update` where an update is due before more can be registered. Returns whether any of
-    /// them was the only one registered.
+    /// Calls `update` where an update is due before more can be registered. Returns whether nothing
+    /// was registered before.
     ///
     /// Context: may sleep.
     pub(crate) fn register(&self, mut batch: Batch, update: impl Fn()) -> bool {
-        let mut any_first = false;
-        while let Some(mut registration) = batch.pop() {
-            loop {
-                // The guard is gone at the end of this statement.
-                let outcome = self.intake.lock().register(registration);
-                match outcome {
-                    Outcome::Registered { first } => any_first |= first,
-                    Outcome::Already(_) => {}
-                    Outcome::Full(back) => {
-                        update();
-                        registration = back;
-                        continue;
-                    }
-                }
-                break;
+        let mut was_empty = false;
+        while !batch.is_empty() {
+            let mut intake = self.intake.lock();
+            if intake.since_update >= MAX_SINCE_UPDATE {
+                drop(intake);
+                update();
+                continue;
             }
+            was_empty |= intake.len == 0;
+            let duplicate = intake.take_first(&mut batch);
+            drop(intake);
+            drop(duplicate);
         }
-        any_first
+        was_empty
     }
 
     /// Returns how many processes are registered.

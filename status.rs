@@ -38,25 +38,19 @@ const WRITE_MAX: usize = 4096;
 /// The longest write for which no memory is allocated: one PID, and some white space.
 const SHORT_WRITE: usize = 32;
 
-/// The status file: the registry it shows, and the timer that has to run while it is not empty.
-pub(crate) struct StatusFile {
-    registry: Arc<Registry>,
-    periodic: Arc<Periodic<Registry>>,
+/// The operations of the status file, which owns a reference to the updates of the registry.
+pub(crate) struct StatusFile;
+
+/// An open status file.
+#[pin_data]
+pub(crate) struct OpenStatus {
+    updates: Arc<Periodic<Registry>>,
+    /// What reads show, once there was one.
+    #[pin]
+    snapshot: SpinLock<Option<Arc<KVVec<u8>>>>,
 }
 
-impl StatusFile {
-    /// Creates what the status file owns.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`] if there is no memory.
-    pub(crate) fn new(
-        registry: Arc<Registry>,
-        periodic: Arc<Periodic<Registry>>,
-    ) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self { registry, periodic }, GFP_KERNEL)?)
-    }
-
+impl OpenStatus {
     /// Registers the processes whose PIDs `text` lists, and returns how many of its bytes count as
     /// written.
     fn register(&self, text: &[u8]) -> Result<usize> {
@@ -80,24 +74,13 @@ impl StatusFile {
             return Err(ESRCH);
         }
 
-        let periodic = self.periodic.as_arc_borrow();
-        if self.registry.register(batch, || periodic.run_now()) {
-            periodic.start();
+        let updates = self.updates.as_arc_borrow();
+        if updates.job().register(batch, || updates.run_now()) {
+            updates.start();
         }
         Ok(if all { text.len() } else { written })
     }
-}
 
-/// An open status file.
-#[pin_data]
-pub(crate) struct OpenStatus {
-    file: Arc<StatusFile>,
-    /// What reads show, once there was one.
-    #[pin]
-    snapshot: SpinLock<Option<Arc<KVVec<u8>>>>,
-}
-
-impl OpenStatus {
     /// Returns the snapshot, taken now if there is none.
     fn snapshot(&self) -> Result<Arc<KVVec<u8>>> {
         let snapshot = self.snapshot.lock().clone();
@@ -111,7 +94,7 @@ impl OpenStatus {
     fn new_snapshot(&self) -> Result<Arc<KVVec<u8>>> {
         let reader = current!();
         let ns = reader.active_pid_ns().ok_or(ESRCH)?;
-        let snapshot = Arc::new(self.file.registry.text(ns)?, GFP_KERNEL_ACCOUNT)?;
+        let snapshot = Arc::new(self.updates.job().text(ns)?, GFP_KERNEL_ACCOUNT)?;
         let old = self.snapshot.lock().replace(snapshot.clone());
         // The memory is given back where no lock is held.
         drop(old);
@@ -120,13 +103,13 @@ impl OpenStatus {
 }
 
 impl FileOps for StatusFile {
-    type Data = Arc<Self>;
+    type Data = Arc<Periodic<Registry>>;
     type OpenFile = Pin<KBox<OpenStatus>>;
 
-    fn open(file: ArcBorrow<'_, Self>) -> Result<Self::OpenFile> {
+    fn open(updates: ArcBorrow<'_, Periodic<Registry>>) -> Result<Self::OpenFile> {
         KBox::pin_init(
             pin_init!(OpenStatus {
-                file: file.into(),
+                updates: updates.into(),
                 snapshot <- new_spinlock!(None, "mp1::OpenStatus::snapshot"),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -171,12 +154,11 @@ impl FileOps for StatusFile {
 
         if data.is_empty() {
             let list = pid_list::without_terminator(text);
-            let written = open.file.register(list)?;
+            let written = open.register(list)?;
             // The terminator belongs to a list that was taken whole.
             Ok(if written == list.len() { len } else { written })
         } else {
-            open.file
-                .register(pid_list::complete_part(text).ok_or(EINVAL)?)
+            open.register(pid_list::complete_part(text).ok_or(EINVAL)?)
         }
     }
 

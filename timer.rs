@@ -49,21 +49,24 @@ pub(crate) trait Job: Send + Sync + 'static {
     fn is_idle(&self) -> bool;
 }
 
-/// A [`Job`] with the timer and the work item that run it.
+/// A [`Job`] with the timer and the work queue that run it.
 ///
-/// The timer is armed from [`start`](Self::start) until the job is idle.
+/// The timer is armed from [`start`](Self::start) until the job is idle. It and the work item own
+/// references to this, so it has to be told to end: a [`Timer`] and a [`Worker`], dropped in that
+/// order, do.
 #[pin_data]
 pub(crate) struct Periodic<J: Job> {
     #[pin]
     timer: HrTimer<Self>,
     interval: Delta,
-    #[pin]
-    work: Work<Self>,
-    queue: Arc<OwnedQueue>,
-    job: Arc<J>,
-    /// The armed timer. The handle refers to `self`; [`Timer`] breaks that circle.
+    /// The timer while it is armed.
     #[pin]
     armed: Mutex<Option<ArcHrTimerHandle<Self>>>,
+    #[pin]
+    work: Work<Self>,
+    queue: OwnedQueue,
+    #[pin]
+    job: J,
 }
 
 impl_has_hr_timer! {
@@ -78,9 +81,40 @@ impl_has_work! {
 }
 
 impl<J: Job> Periodic<J> {
+    /// Prepares `job` to be run on `queue` every `interval`, and arms nothing yet.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory, and those of `job`.
+    pub(crate) fn new(
+        interval: Delta,
+        queue: OwnedQueue,
+        job: impl PinInit<J, Error>,
+    ) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            try_pin_init!(Self {
+                timer <- HrTimer::new(),
+                interval,
+                armed <- new_mutex!(None, "mp1::Periodic::armed"),
+                work <- new_work!("mp1::Periodic::work"),
+                queue,
+                job <- job,
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Returns the job.
+    pub(crate) fn job(&self) -> &J {
+        &self.job
+    }
+
     /// Arms the timer for one full interval from now, unless it is armed.
     ///
     /// Context: may sleep.
+    #[cold]
     pub(crate) fn start(self: ArcBorrow<'_, Self>) {
         let mut armed = self.armed.lock();
         // Whoever saw the job idle before us will look again under this lock, and so will we.
@@ -89,14 +123,10 @@ impl<J: Job> Periodic<J> {
         }
     }
 
-    /// Disarms the timer, and waits for its callback.
-    fn stop(&self) {
-        self.armed.lock().take();
-    }
-
     /// Runs the job now, whatever the timer does, and waits until that is done.
     ///
     /// Context: may sleep.
+    #[cold]
     pub(crate) fn run_now(self: ArcBorrow<'_, Self>) {
         // An error means that it is queued already, which serves as well.
         let _ = self.queue.enqueue(Arc::from(self));
@@ -131,40 +161,25 @@ impl<J: Job> WorkItem for Periodic<J> {
     }
 }
 
-/// The owner of a [`Periodic`]: when it is dropped, the timer is disarmed and its callback done.
+/// The end of the timer: when this is dropped, it is disarmed, and its callback done.
 ///
-/// Nobody may call [`Periodic::start`] after that; work that was queued may still run.
-pub(crate) struct Timer<J: Job>(Arc<Periodic<J>>);
-
-impl<J: Job> Timer<J> {
-    /// Prepares `job` to be run on `queue` every `interval`, and arms nothing yet.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`] if there is no memory.
-    pub(crate) fn new(interval: Delta, queue: Arc<OwnedQueue>, job: Arc<J>) -> Result<Self> {
-        let periodic = Arc::pin_init(
-            pin_init!(Periodic {
-                timer <- HrTimer::new(),
-                interval,
-                work <- new_work!("mp1::Periodic::work"),
-                queue,
-                job,
-                armed <- new_mutex!(None, "mp1::Periodic::armed"),
-            }),
-            GFP_KERNEL,
-        )?;
-        Ok(Self(periodic))
-    }
-
-    /// Returns a reference to start the timer with.
-    pub(crate) fn periodic(&self) -> Arc<Periodic<J>> {
-        self.0.clone()
-    }
-}
+/// Nobody may call [`Periodic::start`] any more.
+pub(crate) struct Timer<J: Job>(pub(crate) Arc<Periodic<J>>);
 
 impl<J: Job> Drop for Timer<J> {
     fn drop(&mut self) {
-        self.0.stop();
+        self.0.armed.lock().take();
+    }
+}
+
+/// The end of the work: when this is dropped, what was queued has run, and nothing owns the job any
+/// more but who dropped this.
+///
+/// Nobody may call [`Periodic::run_now`] any more.
+pub(crate) struct Worker<J: Job>(pub(crate) Arc<Periodic<J>>);
+
+impl<J: Job> Drop for Worker<J> {
+    fn drop(&mut self) {
+        self.0.queue.drain();
     }
 }

@@ -15,14 +15,13 @@ use core::{
 use kernel::{
     bindings,
     prelude::*,
-    sync::Arc,
     workqueue::Queue, //
 };
 
-/// A work queue that is destroyed with its last owner.
+/// A work queue that is destroyed with its owner.
 ///
-/// That must not be a work item that runs on the queue itself: it would wait for its own end. Where
-/// work items own the queue, a [`Drain`] goes first.
+/// That must not be a work item that runs on the queue itself, since it would wait for its own end:
+/// where work items own the queue, it is drained before its other owners go.
 ///
 /// Context: created, flushed and dropped where sleeping is allowed.
 ///
@@ -64,7 +63,7 @@ impl OwnedQueue {
     }
 
     /// Waits until the queue is empty, also of work that its work items queue.
-    fn drain(&self) {
+    pub(crate) fn drain(&self) {
         // SAFETY: By the type's invariant the queue is valid.
         unsafe { bindings::drain_workqueue(self.0.as_ptr()) };
     }
@@ -84,16 +83,5 @@ impl Drop for OwnedQueue {
         // SAFETY: By the type's invariant the queue is valid, and by ownership this is its last
         // use. Work that is still queued runs before this returns.
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
-    }
-}
-
-/// The end of the work on a queue: dropping it waits until the queue is empty.
-///
-/// After that no work item holds a reference to anything, unless somebody queues another one.
-pub(crate) struct Drain(pub(crate) Arc<OwnedQueue>);
-
-impl Drop for Drain {
-    fn drop(&mut self) {
-        self.0.drain();
     }
 }
