@@ -16,13 +16,7 @@ use kernel::{
     bindings,
     container_of,
     pid_namespace::PidNamespace,
-    sync::{
-        atomic::{
-            ordering::Relaxed,
-            Atomic, //
-        },
-        rcu, //
-    }, //
+    sync::rcu, //
 };
 
 /// A counted reference to the identity of a process.
@@ -91,10 +85,10 @@ impl Process {
         // `_rcu`, and with it its `signal_struct`.
         let signal = NonNull::new(unsafe { (*task).signal })?;
 
-        // SAFETY: As just said, `signal` is valid. The count is an atomic variable in C, too.
-        let live = unsafe { Atomic::<i32>::from_ptr(&raw mut (*signal.as_ptr()).live.counter) };
+        // SAFETY: As just said, `signal` is valid. The count is changed atomically.
+        let live = unsafe { (&raw const (*signal.as_ptr()).live.counter).read_volatile() };
         // A thread leaves this count early in its exit: zombies are not in it.
-        (live.load(Relaxed) > 0).then_some(signal)
+        (live > 0).then_some(signal)
     }
 
     /// Returns the CPU time, user and system, that the process has used in all of its threads, live

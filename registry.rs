@@ -15,10 +15,14 @@
 use crate::{
     process::Process,
     status_text::{
-        Line,
+        Formatter,
         LINE_MAX, //
     },
     timer::Job, //
+};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::Relaxed, //
 };
 use kernel::{
     alloc::{
@@ -37,10 +41,6 @@ use kernel::{
     pid_namespace::PidNamespace,
     prelude::*,
     sync::{
-        atomic::{
-            ordering::Relaxed,
-            Atomic, //
-        },
         rcu,
         Mutex,
         SpinLock,
@@ -53,6 +53,10 @@ use kernel::{
 /// bounded by this.
 const MAX_SINCE_UPDATE: usize = 4096;
 
+/// How many registrations may come between counting them and walking over them without making a
+/// reader count again.
+const SLACK: usize = 64;
+
 /// How many registrations are walked over in one RCU read-side critical section.
 const RCU_BATCH: usize = 64;
 
@@ -61,7 +65,10 @@ const RCU_BATCH: usize = 64;
 struct Registration {
     process: Process,
     /// Its CPU time at the latest update, in nanoseconds.
-    cpu_time: Atomic<u64>,
+    ///
+    /// Only who has `settled` locked uses it, so nothing of memory ordering matters here; the type
+    /// of `kernel::sync` would cost the call of a C function each time.
+    cpu_time: AtomicU64,
     /// In the order of registration.
     #[pin]
     in_order: ListLinks<0>,
@@ -109,7 +116,7 @@ impl Batch {
         let (in_order, in_bucket) = ListArc::pair_from_pin_unique(UniqueArc::pin_init(
             pin_init!(Registration {
                 process,
-                cpu_time: Atomic::new(0),
+                cpu_time: AtomicU64::new(0),
                 in_order <- ListLinks::new(),
                 in_bucket <- ListLinks::new(),
             }),
@@ -304,7 +311,7 @@ impl Registry {
         let mut text = KVVec::new();
         loop {
             // Allocating may take its time, so it is done before the walk keeps others out.
-            text.reserve(self.len() * LINE_MAX, on_behalf_of_user())?;
+            text.reserve((self.len() + SLACK) * LINE_MAX, on_behalf_of_user())?;
 
             let mut settled = self.settled.lock();
             {
@@ -315,10 +322,11 @@ impl Registry {
                 settled.push_all_back(&mut intake.arrivals);
             }
 
+            let mut formatter = Formatter::new();
             for registration in settled.iter() {
                 if let Some(number) = registration.process.number_in(ns) {
-                    let line = Line::new(number, registration.cpu_time.load(Relaxed));
-                    text.extend_from_slice(line.as_bytes(), on_behalf_of_user())?;
+                    let line = formatter.line(number, registration.cpu_time.load(Relaxed));
+                    text.extend_from_slice(line, on_behalf_of_user())?;
                 }
             }
             return Ok(text);
@@ -329,18 +337,19 @@ impl Registry {
 /// Reads the CPU times of all processes in the list. Returns whether any of them has exited.
 fn read_times(list: &List<Registration, 0>) -> bool {
     let mut any_exited = false;
-    let mut registrations = list.iter().peekable();
-    while registrations.peek().is_some() {
-        let rcu = rcu::read_lock();
-        for registration in registrations.by_ref().take(RCU_BATCH) {
-            match registration.process.cpu_time(&rcu) {
-                Some(time) => {
-                    // A time that was read while threads ended may lag behind an earlier one.
-                    let time = time.max(registration.cpu_time.load(Relaxed));
-                    registration.cpu_time.store(time, Relaxed);
-                }
-                None => any_exited = true,
+    let mut rcu = rcu::read_lock();
+    for (index, registration) in list.iter().enumerate() {
+        if index % RCU_BATCH == 0 {
+            drop(rcu);
+            rcu = rcu::read_lock();
+        }
+        match registration.process.cpu_time(&rcu) {
+            Some(time) => {
+                // A time that was read while threads ended may lag behind an earlier one.
+                let time = time.max(registration.cpu_time.load(Relaxed));
+                registration.cpu_time.store(time, Relaxed);
             }
+            None => any_exited = true,
         }
     }
     any_exited

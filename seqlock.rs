@@ -8,16 +8,11 @@
 //!
 //! C header: [`include/linux/seqlock.h`](srctree/include/linux/seqlock.h).
 
-use kernel::{
-    bindings,
-    sync::atomic::{
-        ordering::{
-            Acquire,
-            Relaxed, //
-        },
-        Atomic, //
-    }, //
+use core::sync::atomic::{
+    fence,
+    Ordering, //
 };
+use kernel::bindings;
 
 /// Runs `section` on data that `lock` protects, and returns what it saw at one consistent moment.
 ///
@@ -32,17 +27,20 @@ use kernel::{
 /// - What `section` reads stays allocated while writers are active.
 #[inline]
 pub(crate) unsafe fn read<R>(lock: *mut bindings::seqlock_t, mut section: impl FnMut() -> R) -> R {
-    // SAFETY: By the caller's promise the count is valid until we return, and writers change it
-    // with single stores only.
-    let sequence = unsafe { Atomic::<u32>::from_ptr(&raw mut (*lock).seqcount.seqcount.sequence) };
+    // SAFETY: By the caller's promise the count is valid until we return; this computes an address.
+    let sequence = unsafe { &raw const (*lock).seqcount.seqcount.sequence };
 
+    // The loads and fences are those of C's `read_seqbegin()` and `read_seqretry()`, without the
+    // function call that each one of `kernel::sync` costs where helpers are not inlined.
+    // SAFETY: The count is valid, see above, and writers change it with single stores.
+    let begin = unsafe { sequence.read_volatile() };
     // An odd count means that a writer is active: waiting for it is what the lock is for.
-    let begin = sequence.load(Acquire);
     if begin % 2 == 0 {
+        fence(Ordering::Acquire);
         let result = section();
-        // SAFETY: A barrier may be issued anywhere.
-        unsafe { bindings::smp_rmb() };
-        if sequence.load(Relaxed) == begin {
+        fence(Ordering::Acquire);
+        // SAFETY: As above.
+        if unsafe { sequence.read_volatile() } == begin {
             return result;
         }
     }

@@ -13,64 +13,73 @@ const NSEC_PER_MSEC: u64 = 1_000_000;
 /// bits of nanoseconds make.
 pub(crate) const LINE_MAX: usize = 10 + b": ".len() + 14 + b"\n".len();
 
-/// "00" to "99", one after the other.
-const PAIRS: [u8; 200] = {
-    let mut pairs = [0; 200];
+/// "00" to "99", and more than anybody asks for, so that no index has to be checked.
+const PAIRS: [[u8; 2]; 128] = {
+    let mut pairs = [[b'0'; 2]; 128];
     let mut number = 0;
     while number < 100 {
-        pairs[2 * number] = b'0' + (number / 10) as u8;
-        pairs[2 * number + 1] = b'0' + (number % 10) as u8;
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
         number += 1;
     }
     pairs
 };
 
-/// The space for one line, written from its end.
-pub(crate) struct Line {
-    bytes: [u8; LINE_MAX],
+/// The space for one line, which is written from its end.
+///
+/// It is a power of two so that indices can be reduced to it, which costs less than checking them.
+const SPACE: usize = LINE_MAX.next_power_of_two();
+
+/// A formatter of lines.
+pub(crate) struct Formatter {
+    space: [u8; SPACE],
     start: usize,
 }
 
-impl Line {
-    /// Writes the line `PID: MS\n` of a process that has used `nsec` nanoseconds of CPU time.
-    #[inline]
-    pub(crate) fn new(pid: u32, nsec: u64) -> Self {
-        let mut line = Self {
-            bytes: [0; LINE_MAX],
-            start: LINE_MAX,
-        };
-        line.prepend(*b"\n");
-        line.prepend_decimal(nsec / NSEC_PER_MSEC);
-        line.prepend(*b": ");
-        line.prepend_decimal(u64::from(pid));
-        line
+impl Formatter {
+    /// Creates a formatter.
+    pub(crate) fn new() -> Self {
+        Self {
+            space: [0; SPACE],
+            start: SPACE,
+        }
     }
 
-    /// Returns the text of the line.
+    /// Returns the line `PID: MS\n` of a process that has used `nsec` nanoseconds of CPU time.
     #[inline]
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[self.start..]
+    pub(crate) fn line(&mut self, pid: u32, nsec: u64) -> &[u8] {
+        self.start = SPACE;
+        self.prepend(b'\n');
+        self.prepend_decimal(nsec / NSEC_PER_MSEC);
+        self.prepend(b' ');
+        self.prepend(b':');
+        self.prepend_decimal(u64::from(pid));
+        &self.space[self.start % SPACE..]
     }
 
     #[inline]
-    fn prepend<const N: usize>(&mut self, text: [u8; N]) {
-        self.start -= N;
-        self.bytes[self.start..][..N].copy_from_slice(&text);
+    fn prepend(&mut self, byte: u8) {
+        self.start = self.start.wrapping_sub(1);
+        self.space[self.start % SPACE] = byte;
     }
 
     /// Two digits a step, since a division costs more than all the rest.
     #[inline]
     fn prepend_decimal(&mut self, mut number: u64) {
         while number >= 100 {
-            let pair = 2 * (number % 100) as usize;
-            self.prepend([PAIRS[pair], PAIRS[pair + 1]]);
+            self.prepend_pair(number % 100);
             number /= 100;
         }
-        let pair = 2 * number as usize;
         if number >= 10 {
-            self.prepend([PAIRS[pair], PAIRS[pair + 1]]);
+            self.prepend_pair(number);
         } else {
-            self.prepend([PAIRS[pair + 1]]);
+            self.prepend(b'0' + number as u8);
         }
+    }
+
+    #[inline]
+    fn prepend_pair(&mut self, number: u64) {
+        let [tens, ones] = PAIRS[number as usize % PAIRS.len()];
+        self.prepend(ones);
+        self.prepend(tens);
     }
 }
