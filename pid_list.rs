@@ -6,15 +6,12 @@
 
 #![forbid(unsafe_code)]
 
-/// The largest number that a PID can have: PIDs are `int` in C.
-const MAX: u32 = i32::MAX as u32;
-
 /// Why a text is no list of PIDs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParseError {
-    /// There is no PID at all, or something that is no PID.
+    /// Something that is no PID.
     Invalid,
-    /// There is a number that no `int` holds.
+    /// A number that no `int` holds, as which C knows PIDs.
     Range,
 }
 
@@ -44,69 +41,59 @@ pub(crate) fn without_terminator(text: &[u8]) -> &[u8] {
     text.strip_suffix(b"\0").unwrap_or(text)
 }
 
-/// A text all of which is known to be good.
-#[derive(Debug)]
-pub(crate) struct PidList<'a> {
+/// The PIDs of a text, in their order.
+///
+/// Who wants to know whether a text is good has to go through to the end; after an error, nothing
+/// that follows means anything.
+pub(crate) struct Pids<'a> {
     text: &'a [u8],
+    at: usize,
 }
 
-impl<'a> PidList<'a> {
-    /// Parses all of `text`. The first thing wrong with it is the error.
-    pub(crate) fn parse(text: &'a [u8]) -> Result<Self, ParseError> {
-        let mut at = 0;
-        let mut any = false;
-        while let Some(pid) = next_pid(text, at)? {
-            at = pid.end;
-            any = true;
-        }
-        if any {
-            Ok(Self { text })
-        } else {
-            Err(ParseError::Invalid)
-        }
+impl<'a> Pids<'a> {
+    /// Begins at the start of `text`.
+    pub(crate) fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0 }
     }
 
-    /// Returns the PIDs in the order in which they stand in the text; at least one.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Pid> + 'a {
-        let text = self.text;
-        let mut at = 0;
-        core::iter::from_fn(move || {
-            let pid = next_pid(text, at).ok()??;
-            at = pid.end;
-            Some(pid)
+    /// Goes on by one byte where the next byte is one that `wanted` says yes to.
+    fn next_byte(&mut self, wanted: impl Fn(u8) -> bool) -> Option<u8> {
+        let byte = *self.text.get(self.at)?;
+        if !wanted(byte) {
+            return None;
+        }
+        self.at += 1;
+        Some(byte)
+    }
+}
+
+impl Iterator for Pids<'_> {
+    type Item = Result<Pid, ParseError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.next_byte(is_space).is_some() {}
+        if self.at == self.text.len() {
+            return None;
+        }
+
+        let mut number: u32 = 0;
+        while let Some(byte) = self.next_byte(|byte| !is_space(byte)) {
+            if !byte.is_ascii_digit() {
+                return Some(Err(ParseError::Invalid));
+            }
+            // A number beyond the range stays there, as long as nothing but digits follows.
+            number = number
+                .saturating_mul(10)
+                .saturating_add(u32::from(byte - b'0'));
+        }
+
+        Some(match i32::try_from(number) {
+            Ok(0) => Err(ParseError::Invalid),
+            Ok(number) => Ok(Pid {
+                number,
+                end: self.at,
+            }),
+            Err(_) => Err(ParseError::Range),
         })
-    }
-}
-
-/// Parses the first PID of `text` from `at` on. [`None`]: nothing but white space is left.
-fn next_pid(text: &[u8], mut at: usize) -> Result<Option<Pid>, ParseError> {
-    while text.get(at).is_some_and(|byte| is_space(*byte)) {
-        at += 1;
-    }
-    let start = at;
-    let mut number: u32 = 0;
-    while let Some(byte) = text.get(at).filter(|byte| !is_space(**byte)) {
-        // A number beyond the range stays there, and is out of range only if all of it is digits.
-        number = number.saturating_mul(10).saturating_add(digit(*byte)?);
-        at += 1;
-    }
-
-    match number {
-        _ if at == start => Ok(None),
-        0 => Err(ParseError::Invalid),
-        // CAST: It fits, as `MAX` does.
-        1..=MAX => Ok(Some(Pid {
-            number: number as i32,
-            end: at,
-        })),
-        _ => Err(ParseError::Range),
-    }
-}
-
-/// Returns the value of a decimal digit.
-fn digit(byte: u8) -> Result<u32, ParseError> {
-    match byte {
-        b'0'..=b'9' => Ok(u32::from(byte - b'0')),
-        _ => Err(ParseError::Invalid),
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     pid_list::{
         self,
         ParseError,
-        PidList, //
+        Pids, //
     },
     proc::FileOps,
     process::Process,
@@ -54,31 +54,35 @@ impl OpenStatus {
     /// Registers the processes whose PIDs `text` lists, and returns how many of its bytes count as
     /// written.
     fn register(&self, text: &[u8]) -> Result<usize> {
-        let pids = PidList::parse(text).map_err(|error| match error {
-            ParseError::Invalid => EINVAL,
-            ParseError::Range => ERANGE,
-        })?;
-
         let mut batch = Batch::default();
         let mut written = 0;
-        let mut all = true;
-        for pid in pids.iter() {
-            let Some(process) = Process::find(pid.number) else {
-                all = false;
-                break;
-            };
-            batch.push(process)?;
-            written = pid.end;
+        let mut missing = false;
+        for pid in Pids::new(text) {
+            let pid = pid.map_err(|error| match error {
+                ParseError::Invalid => EINVAL,
+                ParseError::Range => ERANGE,
+            })?;
+            // After a PID of no process, what follows is looked at, but not looked up.
+            if missing {
+                continue;
+            }
+            match Process::find(pid.number) {
+                Some(process) => {
+                    batch.push(process)?;
+                    written = pid.end;
+                }
+                None => missing = true,
+            }
         }
         if batch.is_empty() {
-            return Err(ESRCH);
+            return Err(if missing { ESRCH } else { EINVAL });
         }
 
         let updates = self.updates.as_arc_borrow();
         if updates.job().register(batch, || updates.run_now()) {
             updates.start();
         }
-        Ok(if all { text.len() } else { written })
+        Ok(if missing { written } else { text.len() })
     }
 
     /// Returns the snapshot, taken now if there is none.
