@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# `make help` lists what there is. What the kernel's build reads is Kbuild.
+
+# Any prepared build directory of a kernel.
+KDIR ?= /lib/modules/$(shell uname -r)/build
+# A kernel of tests/kernels; and which tests to run: a part of their names.
+KERNEL ?= $(shell awk '/^[^\#]/ { print $$1; exit }' tests/kernels)
+TEST ?=
+
+.PHONY: all modules modules_install clean demo test test-all lint help
+
+all: modules
+
+# prepare-tree says where and with which compilers to build, or what is missing for that.
+modules:
+	@args=$$(scripts/prepare-tree '$(KDIR)') && $(MAKE) --no-print-directory -C $$args M='$(CURDIR)' modules
+
+modules_install:
+	$(MAKE) --no-print-directory -C '$(KDIR)' M='$(CURDIR)' modules_install
+	depmod $(if $(INSTALL_MOD_PATH),-b '$(INSTALL_MOD_PATH)') $$(cat '$(KDIR)/include/config/kernel.release')
+
+clean:
+	$(MAKE) --no-print-directory -C '$(KDIR)' M='$(CURDIR)' clean
+
+demo:
+	@scripts/demo $(KERNEL)
+
+test:
+	@scripts/test $(KERNEL) $(TEST)
+
+test-all:
+	@scripts/test-all $(TEST)
+
+lint:
+	@scripts/lint
+
+help:
+	@echo 'On a kernel of yours:'
+	@echo '  make                  build mp1.ko for the running kernel'
+	@echo '  make KDIR=DIR         build it for the kernel of that build directory'
+	@echo '  make modules_install  install it where modprobe finds it'
+	@echo '  make clean            remove what was built'
+	@echo 'In a virtual machine, with a kernel of Debian:'
+	@echo '  make demo             show a session with mp1'
+	@echo '  make test             run the tests; TEST=NAME: those with NAME in their names'
+	@echo '  make test-all         run them on every kernel of tests/kernels'
+	@echo '  KERNEL=NAME           of tests/kernels, for demo and test ($(KERNEL))'
+	@echo 'On the sources:'
+	@echo '  make lint             formatting and lints'

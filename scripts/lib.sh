@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What the scripts share. Sourced, never run.
+
+# shellcheck disable=SC2034 # used by those who source this
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck disable=SC2034
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/mp1
+export LC_ALL=C.UTF-8
+
+say() { printf '== %s\n' "$*" >&2; }
+
+die() {
+    printf 'mp1: %s\n' "$*" >&2
+    exit 1
+}
+
+# make_once DIR FUNCTION ARGS...: DIR, made by `FUNCTION PART ARGS...` if it is not there yet.
+# Half a DIR can never be taken for a whole one: the function fills PART, a neighbour, which is
+# renamed at the end, and thrown away by the next attempt when that end was never reached.
+# The function's output goes to DIR.log, of which the end is shown if it fails.
+make_once() {
+    local dir=$1 make=$2
+    shift 2
+    [ -e "$dir" ] && return
+    mkdir -p "$(dirname "$dir")"
+    (
+        flock -n 9 || { say "waiting for another run that makes $dir" && flock 9; }
+        [ -e "$dir" ] && exit
+        discard "$dir.part"
+        # A subshell of its own: `set -e` does not reach into a function that is part of a condition.
+        set +e
+        (set -e && "$make" "$dir.part" "$@") >"$dir.log" 2>&1 9>&-
+        status=$?
+        set -e
+        if [ $status -ne 0 ]; then
+            tail -n 40 "$dir.log" >&2
+            die "failed, see $dir.log"
+        fi
+        mv "$dir.part" "$dir"
+    ) 9>"$dir.lock"
+}
+
+# Some directories of a build root are read-only, which stops everybody but root from deleting in them.
+discard() {
+    [ -e "$1" ] || return 0
+    chmod -R u+w "$1" 2>/dev/null || true
+    rm -rf "$1"
+}
+
+# A short name for some text, to key a cache entry by what it was made from.
+hash_of() { sha256sum | cut -c 1-12; }
+
+# inside_root ARGS...: run the calling script inside the build root that has the tools, if it is not there yet.
+inside_root() {
+    [ -z "${MP1_INSIDE_ROOT:-}" ] || return 0
+    local root
+    root=$("$top/scripts/buildroot" trixie)
+    exec "$top/scripts/enter" "$root" "$0" "$@"
+}

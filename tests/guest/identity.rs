@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A registration belongs to a process, not to a number.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::thread;
+
+use nix::errno::Errno;
+
+use crate::support::child::{self, Child, Parent};
+use crate::support::client;
+use crate::support::cputime;
+use crate::support::module::Module;
+use crate::support::status;
+use crate::support::wait;
+
+/// Ends the calling thread alone, as `pthread_exit` in `main` does.
+fn end_this_thread() -> ! {
+    // SAFETY: The call takes an integer; nothing of this thread is used by others.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unreachable!()
+}
+
+/// Starts a child that has a second thread, and returns the number of that thread as well.
+fn with_second_thread() -> (Child, i32) {
+    let child = Child::start(|parent| {
+        let (tell, told) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            tell.send(child::gettid()).expect("the first thread listens");
+            loop {
+                thread::park();
+            }
+        });
+        parent.tell(told.recv().expect("the second thread speaks").into());
+        parent.wait_forever()
+    });
+    let thread = child.hear() as i32;
+    assert_ne!(thread, child.pid());
+    (child, thread)
+}
+
+/// Starts a child whose first thread has returned while a second waits for `go`, then uses some CPU time and waits for
+/// another `go` to end.
+fn without_first_thread() -> Child {
+    let child = Child::start(|parent| {
+        // The closure's stack is that of the first thread, which never returns to it: what it holds stays valid.
+        let parent: &'static mut Parent = unsafe { &mut *std::ptr::from_mut(parent) };
+        thread::spawn(move || {
+            parent.wait();
+            child::burn_ms(30);
+            parent.tell(0);
+            parent.wait();
+            // SAFETY: The call takes an integer.
+            unsafe { libc::_exit(0) };
+        });
+        end_this_thread()
+    });
+    wait::until("the first thread to return", || state_of(child.pid()) == 'Z');
+    child
+}
+
+/// Returns the state letter of the first thread.
+fn state_of(pid: i32) -> char {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("/proc/PID/stat");
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).expect("a state")
+}
+
+#[test]
+fn a_reused_number_does_not_inherit() {
+    let _module = Module::with_interval(10);
+    let old = Child::burnt(20);
+    let number = old.pid();
+    status::register(number);
+    status::await_update();
+    assert!(status::ms_of(number) >= 20);
+    drop(old);
+    let new = Child::start_numbered(number, |parent| parent.wait_forever());
+    assert_eq!(new.pid(), number);
+
+    status::await_update();
+    assert!(!status::pids().contains(&number), "the new owner has not been registered");
+}
+
+#[test]
+fn a_number_reused_through_ns_last_pid_does_not_inherit() {
+    let _module = Module::with_interval(10);
+    let old = Child::burnt(20);
+    let number = old.pid();
+    status::register(number);
+    status::await_update();
+    drop(old);
+    fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string()).expect("ns_last_pid");
+    let new = Child::sleeper();
+    assert_eq!(new.pid(), number, "nobody else forks here");
+
+    status::await_update();
+    assert!(!status::pids().contains(&number), "the new owner has not been registered");
+}
+
+#[test]
+fn the_new_owner_of_a_number_can_be_registered_before_the_next_update() {
+    // Long enough to be sure that no update comes in between, and short enough to await one.
+    let _module = Module::with_interval(1500);
+    let old = Child::burnt(100);
+    let number = old.pid();
+    status::register(number);
+    status::await_update();
+    assert!(status::ms_of(number) >= 100);
+
+    // An update has just been: the next is far.
+    drop(old);
+    let _new = Child::start_numbered(number, |parent| parent.wait_forever());
+    status::register(number);
+    let time = status::lines().into_iter().rfind(|line| line.pid == number).map(|line| line.ms);
+    assert_eq!(time, Some(0), "its own time, not that of the old owner");
+    status::await_update();
+    assert!(status::ms_of(number) < 100);
+}
+
+#[test]
+fn a_thread_id_names_its_process() {
+    let _module = Module::without_updates();
+    let (child, thread) = with_second_thread();
+    status::register(thread);
+    assert_eq!(status::pids(), [child.pid()]);
+    status::register(child.pid());
+    assert_eq!(status::pids(), [child.pid()], "the same process");
+}
+
+#[test]
+fn exec_keeps_the_registration() {
+    let _module = Module::with_interval(10);
+    let child = Child::start(|parent| {
+        child::burn_ms(30);
+        parent.tell(0);
+        parent.wait();
+        panic!("exec: {}", Command::new(client::BURN.path()).arg("40").exec());
+    });
+    child.hear();
+    check_exec(&child);
+}
+
+#[test]
+fn exec_by_another_thread_keeps_the_registration() {
+    let _module = Module::with_interval(10);
+    let child = Child::start(|parent| {
+        child::burn_ms(30);
+        parent.tell(0);
+        parent.wait();
+        let path = client::BURN.path();
+        thread::spawn(move || panic!("exec: {}", Command::new(path).arg("40").exec()));
+        parent.wait_forever()
+    });
+    child.hear();
+    check_exec(&child);
+}
+
+#[test]
+fn exec_by_another_thread_after_the_first_has_returned_keeps_the_registration() {
+    let _module = Module::with_interval(10);
+    let child = Child::start(|parent| {
+        child::burn_ms(30);
+        parent.tell(0);
+        parent.wait();
+        let path = client::BURN.path();
+        thread::spawn(move || panic!("exec: {}", Command::new(path).arg("40").exec()));
+        end_this_thread()
+    });
+    child.hear();
+    check_exec(&child);
+}
+
+/// Registers a child that has used some CPU time, lets it `exec` a program that uses more, and expects one line all the while.
+fn check_exec(child: &Child) {
+    status::register(child.pid());
+    status::await_update();
+    let before = status::ms_of(child.pid());
+    assert!(before >= 30);
+
+    child.go();
+    wait::until("exec", || fs::read_to_string(format!("/proc/{}/comm", child.pid())).expect("comm") == "burn\n");
+    status::await_update();
+    assert!(status::ms_of(child.pid()) >= before, "the time is kept");
+
+    status::register(child.pid());
+    wait::until("time to be added", || status::ms_of(child.pid()) >= before + 40);
+    assert_eq!(status::pids().iter().filter(|pid| **pid == child.pid()).count(), 1);
+}
+
+#[test]
+fn a_zombie_has_exited_and_is_dropped() {
+    let _module = Module::with_interval(10);
+    let child = Child::sleeper();
+    status::register(child.pid());
+    child.kill();
+    status::await_update();
+    assert_eq!(state_of(child.pid()), 'Z');
+    assert!(!status::pids().contains(&child.pid()));
+}
+
+#[test]
+fn a_zombie_cannot_be_registered() {
+    let _module = Module::without_updates();
+    let child = Child::sleeper();
+    child.kill();
+    assert_eq!(status::write(child.pid().to_string()), Err(Errno::ESRCH));
+    assert_eq!(status::text(), "");
+}
+
+#[test]
+fn an_ended_process_is_dropped_at_the_next_update() {
+    let _module = Module::with_interval(10);
+    let (stays, goes) = (Child::sleeper(), Child::sleeper());
+    status::register_all(&[goes.pid(), stays.pid()]);
+    let gone = goes.end();
+    status::await_update();
+    let pids = status::pids();
+    assert!(pids.contains(&stays.pid()) && !pids.contains(&gone));
+}
+
+#[test]
+fn a_process_whose_first_thread_has_returned_has_not_exited() {
+    let _module = Module::with_interval(10);
+    let child = without_first_thread();
+    status::register(child.pid());
+    status::await_update();
+    let before = status::ms_of(child.pid());
+
+    child.go();
+    child.hear();
+    status::await_update();
+    assert!(status::ms_of(child.pid()) >= before + 30, "the other thread's time");
+
+    child.go();
+    child.await_zombie();
+    status::await_update();
+    assert!(!status::pids().contains(&child.pid()), "its last thread has ended");
+}
+
+#[test]
+fn a_registered_process_whose_first_thread_returns_stays() {
+    let _module = Module::with_interval(10);
+    let child = Child::start(|parent| {
+        parent.tell(0);
+        parent.wait();
+        thread::spawn(|| {
+            loop {
+                thread::park();
+            }
+        });
+        end_this_thread()
+    });
+    child.hear();
+    status::register(child.pid());
+    child.go();
+    wait::until("the first thread to return", || state_of(child.pid()) == 'Z');
+    status::await_update();
+    assert!(status::pids().contains(&child.pid()));
+}
+
+#[test]
+fn registering_again_succeeds_and_keeps_the_time() {
+    let _module = Module::with_interval(1000);
+    let child = Child::burnt(20);
+    status::register(child.pid());
+    wait::until("an update", || status::ms_of(child.pid()) > 0);
+    child.stop();
+    let before = status::text();
+    for _ in 0..3 {
+        status::register(child.pid());
+        assert_eq!(status::text(), before, "no update has come in between");
+    }
+}
+
+#[test]
+fn registering_again_keeps_the_place() {
+    let _module = Module::without_updates();
+    let (first, second) = (Child::sleeper(), Child::sleeper());
+    status::register_all(&[first.pid(), second.pid()]);
+    status::register(first.pid());
+    assert_eq!(status::pids(), [first.pid(), second.pid()]);
+}
+
+#[test]
+fn one_that_was_dropped_does_not_come_back() {
+    let _module = Module::with_interval(10);
+    let child = Child::sleeper();
+    status::register(child.pid());
+    child.kill();
+    status::await_gone(child.pid());
+    assert_eq!(status::write(child.pid().to_string()), Err(Errno::ESRCH));
+    status::await_update();
+    assert!(!status::pids().contains(&child.pid()));
+}
+
+#[test]
+fn processes_that_share_memory_are_processes_of_their_own() {
+    let _module = Module::without_updates();
+    let crowd = crate::support::crowd::Crowd::of(3);
+    status::register_all(crowd.pids());
+    assert_eq!(status::pids(), crowd.pids());
+}
+
+#[test]
+fn kernel_threads_and_pid_1_are_processes_too() {
+    let _module = Module::with_interval(10);
+    status::register_all(&[1, 2]);
+    status::await_update();
+    assert_eq!(status::pids()[..2], [1, 2]);
+    assert!(cputime::clock_ms(1) >= status::ms_of(1) && status::ms_of(1) > 0);
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The contract, line by line, against the loaded module. Runs as root inside a virtual machine.
+
+mod clients;
+mod format;
+mod identity;
+mod memory;
+mod namespaces;
+mod read;
+mod support;
+mod time;
+mod timing;
+mod unload;
+mod write;
