@@ -6,6 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+/// A number that no `int` holds.
+const BEYOND: u64 = 1 << 31;
+
 /// Why a text is no list of PIDs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParseError {
@@ -55,37 +58,30 @@ impl<'a> Pids<'a> {
     pub(crate) fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
     }
-
-    /// Goes on by one byte where the next byte is one that `wanted` says yes to.
-    fn next_byte(&mut self, wanted: impl Fn(u8) -> bool) -> Option<u8> {
-        let byte = *self.text.get(self.at)?;
-        if !wanted(byte) {
-            return None;
-        }
-        self.at += 1;
-        Some(byte)
-    }
 }
 
 impl Iterator for Pids<'_> {
     type Item = Result<Pid, ParseError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.next_byte(is_space).is_some() {}
-        if self.at == self.text.len() {
-            return None;
-        }
+        let rest = self.text.get(self.at..)?;
+        let start = rest.iter().position(|byte| !is_space(*byte))?;
 
-        let mut number: u32 = 0;
-        while let Some(byte) = self.next_byte(|byte| !is_space(byte)) {
-            if !byte.is_ascii_digit() {
+        let mut number = 0;
+        let mut len = 0;
+        for byte in &rest[start..] {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                if is_space(*byte) {
+                    break;
+                }
                 return Some(Err(ParseError::Invalid));
             }
-            // A number beyond the range stays there, as long as nothing but digits follows.
-            number = number
-                .saturating_mul(10)
-                .saturating_add(u32::from(byte - b'0'));
+            // A number beyond the range stays beyond it.
+            number = (10 * number + u64::from(digit)).min(BEYOND);
+            len += 1;
         }
+        self.at += start + len;
 
         Some(match i32::try_from(number) {
             Ok(0) => Err(ParseError::Invalid),

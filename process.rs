@@ -46,49 +46,32 @@ impl Process {
         let rcu = rcu::read_lock();
 
         // SAFETY: The RCU read lock is held until the end of this function.
-        let thread = unsafe { bindings::find_vpid(nr) };
-        // SAFETY: `thread` is null, which is allowed, or valid as the RCU read lock is still held.
-        let task = unsafe { bindings::pid_task(thread, bindings::pid_type_PIDTYPE_PID) };
-        if task.is_null() {
-            return None;
-        }
+        let thread = NonNull::new(unsafe { bindings::find_vpid(nr) })?;
+        // SAFETY: `thread` was found under the RCU read lock that is still held.
+        let signal = unsafe { live_signal(thread, bindings::pid_type_PIDTYPE_PID, &rcu) }?;
 
-        // SAFETY: The task was attached to its number under the RCU read lock that we still hold,
-        // so it, and the `signal_struct` that it points at all its life, stay allocated. The entry
-        // of the array is changed by a single store when the process is released.
+        // SAFETY: `signal` is valid as long as `rcu` is. The entry is cleared by a single store when
+        // the last thread is released.
         let tgid = unsafe {
-            (&raw const (*(*task).signal).pids[bindings::pid_type_PIDTYPE_TGID as usize])
+            (&raw const (*signal.as_ptr()).pids[bindings::pid_type_PIDTYPE_TGID as usize])
                 .read_volatile()
         };
-        let pid = NonNull::new(tgid)?;
+        let tgid = NonNull::new(tgid)?;
 
         // SAFETY: A `struct pid` that is found under the RCU read lock has a reference count that
         // is not zero until after the grace period.
-        unsafe { bindings::refcount_inc(&raw mut (*pid.as_ptr()).count) };
+        unsafe { bindings::refcount_inc(&raw mut (*tgid.as_ptr()).count) };
         // INVARIANT: It is a thread group ID, and we have just taken the reference.
-        let process = Self(pid);
-
-        process.signal(&rcu).is_some().then_some(process)
+        Some(Self(tgid))
     }
 
     /// Returns the `signal_struct` of the process, or [`None`] if all of its threads have exited.
     ///
-    /// It is valid as long as `_rcu` is.
+    /// It is valid as long as `rcu` is.
     #[inline]
-    fn signal(&self, _rcu: &rcu::Guard) -> Option<NonNull<bindings::signal_struct>> {
+    fn signal(&self, rcu: &rcu::Guard) -> Option<NonNull<bindings::signal_struct>> {
         // SAFETY: By the type's invariant the `struct pid` is valid.
-        let task = unsafe { bindings::pid_task(self.0.as_ptr(), bindings::pid_type_PIDTYPE_TGID) };
-        if task.is_null() {
-            return None;
-        }
-        // SAFETY: The task was found under the RCU read lock, so it stays allocated until after
-        // `_rcu`, and with it its `signal_struct`.
-        let signal = NonNull::new(unsafe { (*task).signal })?;
-
-        // SAFETY: As just said, `signal` is valid. The count is changed atomically.
-        let live = unsafe { (&raw const (*signal.as_ptr()).live.counter).read_volatile() };
-        // A thread leaves this count early in its exit: zombies are not in it.
-        (live > 0).then_some(signal)
+        unsafe { live_signal(self.0, bindings::pid_type_PIDTYPE_TGID, rcu) }
     }
 
     /// Returns the CPU time, user and system, that the process has used in all of its threads, live
@@ -133,6 +116,43 @@ impl Drop for Process {
         // SAFETY: By the type's invariant we own the reference that is given back here.
         unsafe { bindings::put_pid(self.0.as_ptr()) };
     }
+}
+
+/// Returns the `signal_struct` of the process that `pid` names by the type of ID `kind`, or [`None`]
+/// if it names none, or one all of whose threads have exited.
+///
+/// It is valid as long as `_rcu` is.
+///
+/// # Safety
+///
+/// `pid` is valid, and `kind` is one of the types of which a `struct pid` has a list of tasks.
+#[inline]
+unsafe fn live_signal(
+    pid: NonNull<bindings::pid>,
+    kind: bindings::pid_type,
+    _rcu: &rcu::Guard,
+) -> Option<NonNull<bindings::signal_struct>> {
+    // What `pid_task()` does. It is done here since an update does it for each process.
+    let kind = kind as usize;
+    // SAFETY: `pid` is valid by the caller's promise. The list is one for RCU: its links are changed
+    // by single stores.
+    let link = unsafe { (&raw const (*pid.as_ptr()).tasks[kind].first).read_volatile() };
+    if link.is_null() {
+        return None;
+    }
+    // SAFETY: The nodes of this list are the entries `kind` of the `pid_links` of tasks.
+    let task = unsafe {
+        let links = link.sub(kind).cast::<[bindings::hlist_node; 4]>();
+        container_of!(links, bindings::task_struct, pid_links)
+    };
+
+    // SAFETY: The task was found under the RCU read lock, so it stays allocated as long as that is
+    // held, and with it the `signal_struct` that it points at all its life.
+    let signal = NonNull::new(unsafe { (*task).signal })?;
+    // SAFETY: As just said, `signal` is valid. The count is changed atomically.
+    let live = unsafe { (&raw const (*signal.as_ptr()).live.counter).read_volatile() };
+    // A thread leaves this count early in its exit: zombies are not in it.
+    (live > 0).then_some(signal)
 }
 
 /// Returns the nanoseconds that all threads of `signal` have run: those that have ended, and those

@@ -48,10 +48,13 @@ use kernel::{
     }, //
 };
 
-/// How many registrations may follow an update before the next update is due, whatever the timer
-/// says. What they keep of processes that have exited (a registration and a `struct pid` each) is
-/// bounded by this.
-const MAX_SINCE_UPDATE: usize = 4096;
+/// How many registrations may follow an update before the next one is due, whatever the timer says:
+/// as many as there were after the update, but within these limits.
+///
+/// The upper one bounds what is kept of processes that have exited, a registration and a
+/// `struct pid` each. The lower one, and that it grows in between, let a walk over all registrations
+/// be paid for by about as many new ones.
+const UPDATE_DUE_AFTER: (usize, usize) = (8192, 16384);
 
 /// How many registrations may come between counting them and walking over them without making a
 /// reader count again.
@@ -191,8 +194,8 @@ struct Intake {
     index: Index,
     /// How many there are.
     len: usize,
-    /// How many have arrived since the latest update.
-    since_update: usize,
+    /// How many more may arrive before an update is due.
+    until_update: usize,
 }
 
 impl Intake {
@@ -206,7 +209,7 @@ impl Intake {
         self.arrivals.push_back(in_order);
         self.index.insert(in_bucket);
         self.len += 1;
-        self.since_update += 1;
+        self.until_update -= 1;
         None
     }
 }
@@ -229,7 +232,7 @@ impl Registry {
                 arrivals: List::new(),
                 index: Index::new()?,
                 len: 0,
-                since_update: 0,
+                until_update: UPDATE_DUE_AFTER.0,
             }, "mp1::Registry::intake"),
             settled <- new_mutex!(List::new(), "mp1::Registry::settled"),
         }? Error)
@@ -245,15 +248,16 @@ impl Registry {
     pub(crate) fn register(&self, mut batch: Batch, update: impl Fn()) -> bool {
         let mut was_empty = false;
         while !batch.is_empty() {
-            let mut intake = self.intake.lock();
-            if intake.since_update >= MAX_SINCE_UPDATE {
-                drop(intake);
+            let mut guard = self.intake.lock();
+            let intake = &mut *guard;
+            if intake.until_update == 0 {
+                drop(guard);
                 update();
                 continue;
             }
             was_empty |= intake.len == 0;
             let duplicate = intake.take_first(&mut batch);
-            drop(intake);
+            drop(guard);
             drop(duplicate);
         }
         was_empty
@@ -272,9 +276,11 @@ impl Registry {
     pub(crate) fn update(&self) {
         let mut settled = self.settled.lock();
         {
-            let mut intake = self.intake.lock();
+            let mut guard = self.intake.lock();
+            let intake = &mut *guard;
             settled.push_all_back(&mut intake.arrivals);
-            intake.since_update = 0;
+            let (least, most) = UPDATE_DUE_AFTER;
+            intake.until_update = intake.len.clamp(least, most);
         }
 
         if read_times(&settled) {

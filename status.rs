@@ -51,6 +51,22 @@ pub(crate) struct OpenStatus {
 }
 
 impl OpenStatus {
+    /// Takes as much of a write as `text` has room for, and returns how many bytes count as written.
+    fn take(&self, mut data: UserSliceReader, text: &mut [u8]) -> Result<usize> {
+        data.read_slice(text)?;
+        if !data.is_empty() {
+            return self.register(pid_list::complete_part(text).ok_or(EINVAL)?);
+        }
+        let list = pid_list::without_terminator(text);
+        let written = self.register(list)?;
+        // The terminator belongs to a list that was taken whole.
+        Ok(if written == list.len() {
+            text.len()
+        } else {
+            written
+        })
+    }
+
     /// Registers the processes whose PIDs `text` lists, and returns how many of its bytes count as
     /// written.
     fn register(&self, text: &[u8]) -> Result<usize> {
@@ -140,29 +156,18 @@ impl FileOps for StatusFile {
         Ok(read)
     }
 
-    fn write(open: Pin<&OpenStatus>, mut data: UserSliceReader) -> Result<usize> {
+    fn write(open: Pin<&OpenStatus>, data: UserSliceReader) -> Result<usize> {
         let len = data.len().min(WRITE_MAX);
         if len == 0 {
             return Ok(0);
         }
 
-        let mut short = [0; SHORT_WRITE];
-        let mut long = KVec::new();
-        let text = if len <= SHORT_WRITE {
-            &mut short[..len]
+        if len <= SHORT_WRITE {
+            let mut text = [0; SHORT_WRITE];
+            open.take(data, &mut text[..len])
         } else {
-            long.resize(len, 0, GFP_KERNEL_ACCOUNT)?;
-            &mut long[..]
-        };
-        data.read_slice(text)?;
-
-        if data.is_empty() {
-            let list = pid_list::without_terminator(text);
-            let written = open.register(list)?;
-            // The terminator belongs to a list that was taken whole.
-            Ok(if written == list.len() { len } else { written })
-        } else {
-            open.register(pid_list::complete_part(text).ok_or(EINVAL)?)
+            let mut text = KVec::from_elem(0, len, GFP_KERNEL_ACCOUNT)?;
+            open.take(data, &mut text)
         }
     }
 
