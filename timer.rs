@@ -111,14 +111,17 @@ impl<J: Job> Periodic<J> {
         &self.job
     }
 
-    /// Arms the timer for one full interval from now, unless it is armed.
+    /// Arms the timer for one full interval from now, unless the job is idle.
     ///
     /// Context: may sleep.
     #[cold]
     pub(crate) fn start(self: ArcBorrow<'_, Self>) {
         let mut armed = self.armed.lock();
-        // Whoever saw the job idle before us will look again under this lock, and so will we.
-        if armed.is_none() && !self.job.is_idle() {
+        // A timer may still be armed, if the job was idle but for a moment. Dropping a handle stops
+        // the timer, even one that was started anew, so this comes first.
+        armed.take();
+        // Whoever finds the job idle looks again under this lock, and so do we.
+        if !self.job.is_idle() {
             *armed = Some(Arc::from(self).start(self.interval));
         }
     }
