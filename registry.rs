@@ -22,6 +22,7 @@ use crate::{
 };
 use core::sync::atomic::{
     AtomicU64,
+    AtomicUsize,
     Ordering::Relaxed, //
 };
 use kernel::{
@@ -56,9 +57,9 @@ use kernel::{
 /// be paid for by about as many new ones.
 const UPDATE_DUE_AFTER: (usize, usize) = (8192, 16384);
 
-/// How many registrations may come between counting them and walking over them without making a
-/// reader count again.
-const SLACK: usize = 64;
+/// For how many more lines than expected a reader makes room, so that it need not begin again where a
+/// few have come meanwhile.
+const SLACK: usize = 8;
 
 /// How many registrations are walked over in one RCU read-side critical section.
 const RCU_BATCH: usize = 64;
@@ -222,6 +223,8 @@ pub(crate) struct Registry {
     /// The registrations before those in [`Intake::arrivals`].
     #[pin]
     settled: Mutex<List<Registration, 0>>,
+    /// The length of the latest text, a hint.
+    text_len: AtomicUsize,
 }
 
 impl Registry {
@@ -235,6 +238,7 @@ impl Registry {
                 until_update: UPDATE_DUE_AFTER.0,
             }, "mp1::Registry::intake"),
             settled <- new_mutex!(List::new(), "mp1::Registry::settled"),
+            text_len: AtomicUsize::new(0),
         }? Error)
     }
 
@@ -315,26 +319,34 @@ impl Registry {
     /// [`ENOMEM`] if there is no memory, or the reader's cgroup may not have more.
     pub(crate) fn text(&self, ns: &PidNamespace) -> Result<KVVec<u8>> {
         let mut text = KVVec::new();
-        loop {
+        // Most texts are about as long as the latest one was.
+        let mut room = self.text_len.load(Relaxed) + SLACK * LINE_MAX;
+        'again: loop {
             // Allocating may take its time, so it is done before the walk keeps others out.
-            text.reserve((self.len() + SLACK) * LINE_MAX, on_behalf_of_user())?;
+            text.clear();
+            text.reserve(room, on_behalf_of_user())?;
 
             let mut settled = self.settled.lock();
-            {
-                let mut intake = self.intake.lock();
-                if intake.len * LINE_MAX > text.capacity() {
-                    continue;
-                }
+            let len = {
+                let mut guard = self.intake.lock();
+                let intake = &mut *guard;
                 settled.push_all_back(&mut intake.arrivals);
-            }
+                intake.len
+            };
 
             let mut formatter = Formatter::new();
             for registration in settled.iter() {
-                if let Some(number) = registration.process.number_in(ns) {
-                    let line = formatter.line(number, registration.cpu_time.load(Relaxed));
-                    text.extend_from_slice(line, on_behalf_of_user())?;
+                let Some(number) = registration.process.number_in(ns) else {
+                    continue;
+                };
+                let line = formatter.line(number, registration.cpu_time.load(Relaxed));
+                if text.capacity() - text.len() < line.len() {
+                    room = (len + SLACK) * LINE_MAX;
+                    continue 'again;
                 }
+                text.extend_from_slice(line, on_behalf_of_user())?;
             }
+            self.text_len.store(text.len(), Relaxed);
             return Ok(text);
         }
     }
