@@ -126,7 +126,7 @@ fn the_usual_tools_read_the_file() {
         ("tail -c 3", " 0\n".to_owned()),
         ("grep ^2:", "2: 0\n".to_owned()),
         ("sort -r -n", format!("{own}: 0\n2: 0\n1: 0\n")),
-        ("awk '{ print $2 }'", "0\n0\n0\n".to_owned()),
+        ("busybox awk '{ print $2 }'", "0\n0\n0\n".to_owned()),
         ("sed -n 2p", "2: 0\n".to_owned()),
     ] {
         assert_eq!(sh(SHELLS[0], &format!("{script} /proc/mp1/status")), expected, "{script}");

@@ -9,7 +9,7 @@ use crate::support::child::{self, Child};
 use crate::support::crowd::Crowd;
 use crate::support::module::Module;
 use crate::support::status;
-use crate::support::trace::{self, Event, Trace, What};
+use crate::support::trace::{self, Trace, What};
 use crate::support::wait;
 
 /// Registers a process that has used some time, and returns how long it took until that was seen.
@@ -19,10 +19,6 @@ fn time_to_the_first_update() -> Duration {
     status::register(child.pid());
     wait::until("an update", || status::ms_of(child.pid()) > 0);
     start.elapsed()
-}
-
-fn times_of(events: &[Event], what: &What) -> Vec<u64> {
-    events.iter().filter(|event| event.what == *what).map(|event| event.at).collect()
 }
 
 #[test]
@@ -45,10 +41,10 @@ fn updates_come_every_interval_and_do_not_drift() {
     const UPDATES: u64 = 10;
 
     let _module = Module::with_interval(100);
-    let trace = Trace::start();
+    let mut trace = Trace::start();
     status::register(child::getpid());
-    wait::until("some updates", || times_of(&trace.events(), &What::TimerFired).len() > UPDATES as usize);
-    let fired = times_of(&trace.events(), &What::TimerFired);
+    wait::until("some updates", || trace.times_of(&What::TimerFired).len() > UPDATES as usize);
+    let fired = trace.times_of(&What::TimerFired);
     let all = fired[UPDATES as usize] - fired[0];
     // Each may be late, on a busy machine by much; yet the lateness does not add up.
     assert!(all.abs_diff(UPDATES * INTERVAL_US) < INTERVAL_US / 2, "{fired:?}");
@@ -97,8 +93,8 @@ fn while_nothing_is_registered_no_timer_is_armed() {
 #[test]
 fn while_nothing_is_registered_nothing_runs() {
     let _module = Module::with_interval(10);
-    let trace = Trace::start();
-    let quiet = || {
+    let mut trace = Trace::start();
+    let quiet = |trace: &mut Trace| {
         let before = trace.events().len();
         // Twenty intervals: there is no event to await when the claim is that there is none.
         sleep(Duration::from_millis(200));
@@ -106,7 +102,7 @@ fn while_nothing_is_registered_nothing_runs() {
     };
     assert_eq!(status::text(), "");
     assert!(status::write("abc").is_err());
-    quiet();
+    quiet(&mut trace);
     assert!(trace.events().is_empty(), "since the load");
 
     let child = Child::sleeper();
@@ -115,7 +111,7 @@ fn while_nothing_is_registered_nothing_runs() {
     assert!(!trace.events().is_empty(), "the trace does show what runs");
     drop(child);
     wait::until("nothing to be registered", || status::text().is_empty() && trace::armed_timers() == 0);
-    quiet();
+    quiet(&mut trace);
 }
 
 #[test]
@@ -130,9 +126,9 @@ fn a_refused_registration_arms_nothing() {
 #[test]
 fn the_timers_callback_queues_one_work_item_on_the_modules_own_queue() {
     let _module = Module::with_interval(50);
-    let trace = Trace::start();
+    let mut trace = Trace::start();
     status::register(child::getpid());
-    wait::until("some updates", || times_of(&trace.events(), &What::WorkEnded).len() >= 5);
+    wait::until("some updates", || trace.times_of(&What::WorkEnded).len() >= 5);
 
     let events = trace.events();
     let queued = What::Queued("mp1".to_owned());
@@ -146,13 +142,13 @@ fn the_timers_callback_queues_one_work_item_on_the_modules_own_queue() {
 #[test]
 fn the_update_itself_runs_in_the_work_item() {
     let _module = Module::with_interval(1000);
-    let trace = Trace::start();
+    let mut trace = Trace::start();
     let child = Child::burnt(5);
     status::register(child.pid());
     wait::until("an update", || {
-        let ended = !times_of(&trace.events(), &What::WorkEnded).is_empty();
+        let ended = !trace.times_of(&What::WorkEnded).is_empty();
         let updated = status::ms_of(child.pid()) > 0;
-        let began = !times_of(&trace.events(), &What::WorkBegan).is_empty();
+        let began = !trace.times_of(&What::WorkBegan).is_empty();
         assert!(!updated || began, "time was read although no work had run");
         assert!(!ended || status::ms_of(child.pid()) > 0, "work has run and no time was read");
         updated
@@ -166,8 +162,8 @@ fn the_timers_callback_takes_no_longer_with_more_registrations() {
         let _module = Module::with_interval(10);
         let crowd = Crowd::of(size);
         status::register_all(crowd.pids());
-        let trace = Trace::start();
-        wait::until("some updates", || times_of(&trace.events(), &What::Queued("mp1".to_owned())).len() >= 20);
+        let mut trace = Trace::start();
+        wait::until("some updates", || trace.times_of(&What::Queued("mp1".to_owned())).len() >= 20);
         let events = trace.events();
         let callbacks = events.windows(2).filter_map(|pair| {
             let queued = matches!(pair[1].what, What::Queued(_));

@@ -3,17 +3,18 @@
 //! Thousands of processes at little cost: they share the memory of one, and none of them ever runs after its start.
 
 use std::ffi::c_void;
+use std::ptr;
 
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::child::{Child, Parent};
 
 const STACK: usize = 4096;
 
-/// Processes that do nothing; gone when it goes out of scope.
+/// Processes that do nothing; they have exited when it has gone out of scope.
 pub struct Crowd {
     pids: Vec<i32>,
     holder: Child,
@@ -34,22 +35,28 @@ impl Crowd {
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        // With the holder die all: each of them asked for that.
-        self.holder.signal(Signal::SIGKILL);
+        self.holder.go();
+        self.holder.await_zombie();
     }
 }
 
-/// Starts the crowd and tells their numbers.
-fn hold(parent: &mut Parent, size: usize) -> ! {
+/// Starts the crowd, tells their numbers, and ends them when told.
+fn hold(parent: &mut Parent, size: usize) {
     let mut stacks = vec![0u128; size * STACK / size_of::<u128>()];
-    for stack in stacks.chunks_exact_mut(STACK / size_of::<u128>()) {
-        let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
-        // SAFETY: The new process has a stack of its own, which lives as long as this function, which never returns.
-        let pid =
-            unsafe { libc::clone(idle, stack.as_mut_ptr_range().end.cast(), flags, std::ptr::null_mut::<c_void>()) };
-        parent.tell(Errno::result(pid).expect("clone").into());
+    let pids: Vec<_> = stacks.chunks_exact_mut(STACK / size_of::<u128>()).map(start).collect();
+    pids.iter().for_each(|pid| parent.tell(pid.as_raw().into()));
+    parent.wait();
+    pids.iter().for_each(|pid| kill(*pid, Signal::SIGKILL).expect("kill"));
+    for pid in pids {
+        waitpid(pid, Some(WaitPidFlag::__WALL)).expect("waitpid");
     }
-    parent.wait_forever()
+}
+
+fn start(stack: &mut [u128]) -> Pid {
+    let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
+    // SAFETY: The new process has a stack of its own, and has ended when `hold` frees it.
+    let pid = unsafe { libc::clone(idle, stack.as_mut_ptr_range().end.cast(), flags, ptr::null_mut()) };
+    Pid::from_raw(Errno::result(pid).expect("clone"))
 }
 
 extern "C" fn idle(_: *mut c_void) -> libc::c_int {
@@ -60,25 +67,4 @@ extern "C" fn idle(_: *mut c_void) -> libc::c_int {
             libc::pause();
         }
     }
-}
-
-/// Runs `body` in that many processes, one after the other, each of which exits then.
-///
-/// They use the memory of the caller, who sleeps meanwhile, and not a copy: that makes thousands cheap.
-pub fn each_in_passing<F: Fn()>(count: usize, body: F) {
-    let mut stack = vec![0u128; 4 * STACK];
-    for _ in 0..count {
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        let body = std::ptr::from_ref(&body).cast_mut().cast();
-        // SAFETY: The process has a stack of its own, and with `CLONE_VFORK` it has ended when the call returns, so all outlive it.
-        let pid = unsafe { libc::clone(run::<F>, stack.as_mut_ptr_range().end.cast(), flags, body) };
-        let pid = Pid::from_raw(Errno::result(pid).expect("clone"));
-        assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 0)));
-    }
-}
-
-extern "C" fn run<F: Fn()>(body: *mut c_void) -> libc::c_int {
-    // SAFETY: It is what `each_in_passing` gave.
-    unsafe { (*body.cast::<F>())() };
-    0
 }

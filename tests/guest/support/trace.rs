@@ -2,7 +2,10 @@
 
 //! What the kernel itself tells of the module's timer and work: its tracepoints, and its list of armed timers.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::mem;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const TRACEFS: &str = "/sys/kernel/tracing";
@@ -34,32 +37,57 @@ pub struct Event {
 /// Records what the module does; stops when it goes out of scope.
 pub struct Trace {
     instance: PathBuf,
+    pipe: BufReader<File>,
+    /// The beginning of a line whose end has not been read yet.
+    begun: String,
+    events: Vec<Event>,
 }
 
 impl Trace {
     pub fn start() -> Self {
-        let trace = Self { instance: Path::new(TRACEFS).join("instances/mp1") };
-        fs::create_dir(&trace.instance).expect("an instance of tracefs");
-        trace.set("trace_clock", "mono");
+        let instance = Path::new(TRACEFS).join("instances/mp1");
+        fs::create_dir(&instance).expect("an instance of tracefs");
+        let set =
+            |file: String, value| fs::write(instance.join(&file), value).unwrap_or_else(|e| panic!("{file}: {e}"));
+        set("trace_clock".to_owned(), "mono");
         for event in EVENTS {
-            trace.set(&format!("events/{event}/enable"), "1");
+            set(format!("events/{event}/enable"), "1");
         }
-        trace
+        let pipe = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(instance.join("trace_pipe"))
+            .expect("trace_pipe");
+        Self { instance, pipe: BufReader::new(pipe), begun: String::new(), events: Vec::new() }
     }
 
-    fn set(&self, file: &str, value: &str) {
-        fs::write(self.instance.join(file), value).unwrap_or_else(|e| panic!("{file}: {e}"));
+    /// Returns what the module has done since the start. While it is loaded: its functions have no names afterwards.
+    pub fn events(&mut self) -> &[Event] {
+        loop {
+            match self.pipe.read_line(&mut self.begun) {
+                Ok(0) => return &self.events,
+                Ok(_) => {
+                    let line = mem::take(&mut self.begun);
+                    if line.contains("[mp1]") {
+                        self.events.push(parse(&line));
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return &self.events,
+                Err(e) => panic!("trace_pipe: {e}"),
+            }
+        }
     }
 
-    /// Returns what the module did since the start, while the module is loaded: its functions have no names afterwards.
-    pub fn events(&self) -> Vec<Event> {
-        let text = fs::read_to_string(self.instance.join("trace")).expect("the trace");
-        text.lines().filter(|line| line.contains("[mp1]")).map(parse).collect()
+    /// Returns the moments at which this happened.
+    pub fn times_of(&mut self, what: &What) -> Vec<u64> {
+        self.events().iter().filter(|event| event.what == *what).map(|event| event.at).collect()
     }
 }
 
 impl Drop for Trace {
     fn drop(&mut self) {
+        // An instance whose pipe is open cannot be removed; a directory as good as any other takes its place.
+        self.pipe = BufReader::new(File::open(TRACEFS).expect("tracefs"));
         fs::remove_dir(&self.instance).expect("removing the instance of tracefs");
     }
 }
