@@ -104,6 +104,8 @@ fn on_behalf_of_user() -> Flags {
 /// of them is.
 #[derive(Default)]
 pub(crate) struct Batch {
+    /// Mostly there is just one, which is worth keeping out of the lists.
+    first: Option<Unlinked>,
     in_order: List<Registration, 0>,
     in_bucket: List<Registration, 1>,
 }
@@ -117,7 +119,7 @@ impl Batch {
     ///
     /// [`ENOMEM`] if there is no memory, or the writer's cgroup may not have more.
     pub(crate) fn push(&mut self, process: Process) -> Result {
-        let (in_order, in_bucket) = ListArc::pair_from_pin_unique(UniqueArc::pin_init(
+        let unlinked = ListArc::pair_from_pin_unique(UniqueArc::pin_init(
             pin_init!(Registration {
                 process,
                 cpu_time: AtomicU64::new(0),
@@ -126,18 +128,23 @@ impl Batch {
             }),
             on_behalf_of_user(),
         )?);
-        self.in_order.push_back(in_order);
-        self.in_bucket.push_back(in_bucket);
+        if self.first.is_none() {
+            self.first = Some(unlinked);
+        } else {
+            self.in_order.push_back(unlinked.0);
+            self.in_bucket.push_back(unlinked.1);
+        }
         Ok(())
     }
 
-    /// Returns whether nothing was added.
+    /// Returns whether nothing is left.
     pub(crate) fn is_empty(&self) -> bool {
-        self.in_order.is_empty()
+        self.first.is_none()
     }
 
     fn pop(&mut self) -> Option<Unlinked> {
-        Some((self.in_order.pop_front()?, self.in_bucket.pop_front()?))
+        let next = self.in_order.pop_front().zip(self.in_bucket.pop_front());
+        core::mem::replace(&mut self.first, next)
     }
 }
 
@@ -166,13 +173,18 @@ impl Index {
         &mut self.buckets[(hash >> (u64::BITS - INDEX_BITS)) as usize]
     }
 
-    fn contains(&mut self, process: &Process) -> bool {
-        let mut bucket = self.bucket(process).iter();
-        bucket.any(|registration| registration.process.key() == process.key())
-    }
-
-    fn insert(&mut self, registration: ListArc<Registration, 1>) {
-        self.bucket(&registration.process).push_front(registration);
+    /// Inserts a registration, or gives it back if there is one of the same process.
+    fn insert(
+        &mut self,
+        registration: ListArc<Registration, 1>,
+    ) -> Result<(), ListArc<Registration, 1>> {
+        let key = registration.process.key();
+        let bucket = self.bucket(&registration.process);
+        if bucket.iter().any(|other| other.process.key() == key) {
+            return Err(registration);
+        }
+        bucket.push_front(registration);
+        Ok(())
     }
 
     fn remove(&mut self, process: &Process) -> Option<ListArc<Registration, 1>> {
@@ -204,11 +216,10 @@ impl Intake {
     /// returned, to be dropped where no lock is held.
     fn take_first(&mut self, batch: &mut Batch) -> Option<Unlinked> {
         let (in_order, in_bucket) = batch.pop()?;
-        if self.index.contains(&in_order.process) {
+        if let Err(in_bucket) = self.index.insert(in_bucket) {
             return Some((in_order, in_bucket));
         }
         self.arrivals.push_back(in_order);
-        self.index.insert(in_bucket);
         self.len += 1;
         self.until_update -= 1;
         None
