@@ -10,6 +10,7 @@ use kernel::{
     time::Delta, //
 };
 
+mod gfp;
 mod pid_list;
 mod proc;
 mod process;

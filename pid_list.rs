@@ -64,12 +64,12 @@ impl Iterator for Pids<'_> {
     type Item = Result<Pid, ParseError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.text.get(self.at..)?;
-        let start = rest.iter().position(|byte| !is_space(*byte))?;
+        while is_space(*self.text.get(self.at)?) {
+            self.at += 1;
+        }
 
         let mut number = 0;
-        let mut len = 0;
-        for byte in &rest[start..] {
+        while let Some(byte) = self.text.get(self.at) {
             let digit = byte.wrapping_sub(b'0');
             if digit > 9 {
                 if is_space(*byte) {
@@ -79,9 +79,8 @@ impl Iterator for Pids<'_> {
             }
             // A number beyond the range stays beyond it.
             number = (10 * number + u64::from(digit)).min(BEYOND);
-            len += 1;
+            self.at += 1;
         }
-        self.at += start + len;
 
         Some(match i32::try_from(number) {
             Ok(0) => Err(ParseError::Invalid),

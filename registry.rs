@@ -2,17 +2,18 @@
 
 //! The registered processes.
 //!
-//! A registration enters through [`Intake`], under a spin lock that is never held for longer than
-//! one registration takes. Who walks over all registrations, an update or a snapshot, owns the list
-//! of those that have [`Settled`], behind a mutex, and first moves what has arrived to its end; that
-//! takes the same time whatever the number. So the two lists, one after the other, are always in
-//! the order of registration, and who registers never waits for who walks.
+//! A registration is appended to the arrivals in [`Intake`], under a spin lock that is held for the
+//! same time however many there are. Who walks over all registrations, an update or a snapshot, owns
+//! those that have [`Settled`], behind a mutex, and first lets the arrivals settle after them, but
+//! for processes that have settled before. So what is walked over is in the order of registration and
+//! without duplicates, and who registers never waits for who walks.
 //!
 //! Lock order: `settled`, then `intake`.
 
 #![forbid(unsafe_code)]
 
 use crate::{
+    gfp,
     process::Process,
     status_text::{
         Formatter,
@@ -26,10 +27,6 @@ use core::sync::atomic::{
     Ordering::Relaxed, //
 };
 use kernel::{
-    alloc::{
-        flags::__GFP_NOWARN,
-        Flags, //
-    },
     list::{
         impl_list_arc_safe,
         impl_list_item,
@@ -43,6 +40,7 @@ use kernel::{
     prelude::*,
     sync::{
         rcu,
+        Arc,
         Mutex,
         SpinLock,
         UniqueArc, //
@@ -91,23 +89,12 @@ impl_list_item! {
     impl ListItem<1> for Registration { using ListLinks { self.in_bucket }; }
 }
 
-/// The two list positions of a [`Registration`], as long as it is in neither list.
-type Unlinked = (ListArc<Registration, 0>, ListArc<Registration, 1>);
-
-/// How memory is allocated that a user asks for: charged to the user, and no word in the log where
-/// there is none.
-fn on_behalf_of_user() -> Flags {
-    GFP_KERNEL_ACCOUNT | __GFP_NOWARN
-}
-
 /// Processes that are about to be registered, in order: all that can fail is done before the first
 /// of them is.
 #[derive(Default)]
 pub(crate) struct Batch {
-    /// Mostly there is just one, which is worth keeping out of the lists.
-    first: Option<Unlinked>,
-    in_order: List<Registration, 0>,
-    in_bucket: List<Registration, 1>,
+    list: List<Registration>,
+    len: usize,
 }
 
 impl Batch {
@@ -119,32 +106,22 @@ impl Batch {
     ///
     /// [`ENOMEM`] if there is no memory, or the writer's cgroup may not have more.
     pub(crate) fn push(&mut self, process: Process) -> Result {
-        let unlinked = ListArc::pair_from_pin_unique(UniqueArc::pin_init(
+        self.list.push_back(ListArc::from(UniqueArc::pin_init(
             pin_init!(Registration {
                 process,
                 cpu_time: AtomicU64::new(0),
                 in_order <- ListLinks::new(),
                 in_bucket <- ListLinks::new(),
             }),
-            on_behalf_of_user(),
-        )?);
-        if self.first.is_none() {
-            self.first = Some(unlinked);
-        } else {
-            self.in_order.push_back(unlinked.0);
-            self.in_bucket.push_back(unlinked.1);
-        }
+            gfp::for_user(),
+        )?));
+        self.len += 1;
         Ok(())
     }
 
-    /// Returns whether nothing is left.
+    /// Returns whether nothing was added.
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
-    fn pop(&mut self) -> Option<Unlinked> {
-        let next = self.in_order.pop_front().zip(self.in_bucket.pop_front());
-        core::mem::replace(&mut self.first, next)
+        self.len == 0
     }
 }
 
@@ -173,18 +150,18 @@ impl Index {
         &mut self.buckets[(hash >> (u64::BITS - INDEX_BITS)) as usize]
     }
 
-    /// Inserts a registration, or gives it back if there is one of the same process.
-    fn insert(
-        &mut self,
-        registration: ListArc<Registration, 1>,
-    ) -> Result<(), ListArc<Registration, 1>> {
+    /// Adds a registration, unless its process has one; then that is dropped.
+    fn insert(&mut self, registration: ListArc<Registration>) -> Option<ListArc<Registration>> {
+        // Nobody else has a reference to what has just arrived.
+        let registration = Arc::into_unique_or_drop(registration.into_arc())?;
         let key = registration.process.key();
         let bucket = self.bucket(&registration.process);
         if bucket.iter().any(|other| other.process.key() == key) {
-            return Err(registration);
+            return None;
         }
-        bucket.push_front(registration);
-        Ok(())
+        let (in_order, in_bucket) = ListArc::pair_from_pin_unique(registration);
+        bucket.push_front(in_bucket);
+        Some(in_order)
     }
 
     fn remove(&mut self, process: &Process) -> Option<ListArc<Registration, 1>> {
@@ -201,28 +178,50 @@ impl Index {
 
 /// What registering a process needs.
 struct Intake {
-    /// The latest registrations: those that no walk has seen yet.
-    arrivals: List<Registration, 0>,
-    /// All registrations.
-    index: Index,
-    /// How many there are.
+    /// The latest registrations: those that no walk has seen yet. A process may be among them twice,
+    /// or be registered already.
+    arrivals: List<Registration>,
+    /// How many registrations there are.
     len: usize,
     /// How many more may arrive before an update is due.
     until_update: usize,
 }
 
-impl Intake {
-    /// Takes the first process of `batch`. If it is registered already, what is left of it is
-    /// returned, to be dropped where no lock is held.
-    fn take_first(&mut self, batch: &mut Batch) -> Option<Unlinked> {
-        let (in_order, in_bucket) = batch.pop()?;
-        if let Err(in_bucket) = self.index.insert(in_bucket) {
-            return Some((in_order, in_bucket));
+/// The registrations that a walk has seen.
+struct Settled {
+    list: List<Registration>,
+    index: Index,
+}
+
+impl Settled {
+    /// Adds all of `arrivals` but those of processes that are registered already. Returns how many
+    /// these are.
+    fn settle(&mut self, arrivals: List<Registration>) -> usize {
+        let mut duplicates = 0;
+        let mut arrivals = arrivals;
+        while let Some(arrival) = arrivals.pop_front() {
+            match self.index.insert(arrival) {
+                Some(registration) => self.list.push_back(registration),
+                None => duplicates += 1,
+            }
         }
-        self.arrivals.push_back(in_order);
-        self.len += 1;
-        self.until_update -= 1;
-        None
+        duplicates
+    }
+
+    /// Drops all processes that have exited. Returns how many these are.
+    fn drop_exited(&mut self) -> usize {
+        let mut dropped = 0;
+        let mut cursor = self.list.cursor_front();
+        while let Some(next) = cursor.peek_next() {
+            if !next.process.has_exited(&rcu::read_lock()) {
+                cursor.move_next();
+                continue;
+            }
+            let registration = next.remove();
+            self.index.remove(&registration.process);
+            dropped += 1;
+        }
+        dropped
     }
 }
 
@@ -233,7 +232,7 @@ pub(crate) struct Registry {
     intake: SpinLock<Intake>,
     /// The registrations before those in [`Intake::arrivals`].
     #[pin]
-    settled: Mutex<List<Registration, 0>>,
+    settled: Mutex<Settled>,
     /// The length of the latest text, a hint.
     text_len: AtomicUsize,
 }
@@ -244,11 +243,13 @@ impl Registry {
         try_pin_init!(Self {
             intake <- new_spinlock!(Intake {
                 arrivals: List::new(),
-                index: Index::new()?,
                 len: 0,
                 until_update: UPDATE_DUE_AFTER.0,
             }, "mp1::Registry::intake"),
-            settled <- new_mutex!(List::new(), "mp1::Registry::settled"),
+            settled <- new_mutex!(Settled {
+                list: List::new(),
+                index: Index::new()?,
+            }, "mp1::Registry::settled"),
             text_len: AtomicUsize::new(0),
         }? Error)
     }
@@ -261,21 +262,19 @@ impl Registry {
     ///
     /// Context: may sleep.
     pub(crate) fn register(&self, mut batch: Batch, update: impl Fn()) -> bool {
-        let mut was_empty = false;
-        while !batch.is_empty() {
+        loop {
             let mut guard = self.intake.lock();
             let intake = &mut *guard;
-            if intake.until_update == 0 {
-                drop(guard);
-                update();
-                continue;
+            if intake.until_update >= batch.len {
+                let was_empty = intake.len == 0;
+                intake.arrivals.push_all_back(&mut batch.list);
+                intake.len += batch.len;
+                intake.until_update -= batch.len;
+                return was_empty;
             }
-            was_empty |= intake.len == 0;
-            let duplicate = intake.take_first(&mut batch);
             drop(guard);
-            drop(duplicate);
+            update();
         }
-        was_empty
     }
 
     /// Returns how many processes are registered.
@@ -285,40 +284,31 @@ impl Registry {
         self.intake.lock().len
     }
 
+    /// Lets what has arrived be seen by a walk. Returns how many registrations there are.
+    fn settle(&self, settled: &mut Settled) -> usize {
+        let arrivals = core::mem::replace(&mut self.intake.lock().arrivals, List::new());
+        let duplicates = settled.settle(arrivals);
+        let mut intake = self.intake.lock();
+        intake.len -= duplicates;
+        intake.len
+    }
+
     /// Reads the CPU time of every process, and drops those that have exited.
     ///
     /// Context: may sleep; must not be called by two at once.
     pub(crate) fn update(&self) {
         let mut settled = self.settled.lock();
-        {
-            let mut guard = self.intake.lock();
-            let intake = &mut *guard;
-            settled.push_all_back(&mut intake.arrivals);
-            let (least, most) = UPDATE_DUE_AFTER;
-            intake.until_update = intake.len.clamp(least, most);
-        }
+        self.settle(&mut settled);
+        let dropped = if read_times(&settled.list) {
+            settled.drop_exited()
+        } else {
+            0
+        };
 
-        if read_times(&settled) {
-            self.drop_exited(&mut settled);
-        }
-    }
-
-    /// Removes from the list, and from the index, all processes that have exited.
-    fn drop_exited(&self, settled: &mut List<Registration, 0>) {
-        let mut cursor = settled.cursor_front();
-        while let Some(next) = cursor.peek_next() {
-            if !next.process.has_exited(&rcu::read_lock()) {
-                cursor.move_next();
-                continue;
-            }
-            let in_order = next.remove();
-            let in_bucket = {
-                let mut intake = self.intake.lock();
-                intake.len -= 1;
-                intake.index.remove(&in_order.process)
-            };
-            drop((in_order, in_bucket));
-        }
+        let mut intake = self.intake.lock();
+        intake.len -= dropped;
+        let (least, most) = UPDATE_DUE_AFTER;
+        intake.until_update = intake.len.clamp(least, most);
     }
 
     /// Returns a line for each process that `ns` sees, in the order of registration.
@@ -335,18 +325,13 @@ impl Registry {
         'again: loop {
             // Allocating may take its time, so it is done before the walk keeps others out.
             text.clear();
-            text.reserve(room, on_behalf_of_user())?;
+            text.reserve(room, gfp::for_user())?;
 
             let mut settled = self.settled.lock();
-            let len = {
-                let mut guard = self.intake.lock();
-                let intake = &mut *guard;
-                settled.push_all_back(&mut intake.arrivals);
-                intake.len
-            };
+            let len = self.settle(&mut settled);
 
             let mut formatter = Formatter::new();
-            for registration in settled.iter() {
+            for registration in settled.list.iter() {
                 let Some(number) = registration.process.number_in(ns) else {
                     continue;
                 };
@@ -355,7 +340,7 @@ impl Registry {
                     room = (len + SLACK) * LINE_MAX;
                     continue 'again;
                 }
-                text.extend_from_slice(line, on_behalf_of_user())?;
+                text.extend_from_slice(line, gfp::for_user())?;
             }
             self.text_len.store(text.len(), Relaxed);
             return Ok(text);

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{
+    gfp,
     pid_list::{
         self,
         ParseError,
@@ -114,7 +115,7 @@ impl OpenStatus {
     fn new_snapshot(&self) -> Result<Arc<KVVec<u8>>> {
         let reader = current!();
         let ns = reader.active_pid_ns().ok_or(ESRCH)?;
-        let snapshot = Arc::new(self.updates.job().text(ns)?, GFP_KERNEL_ACCOUNT)?;
+        let snapshot = Arc::new(self.updates.job().text(ns)?, gfp::for_user())?;
         let old = self.snapshot.lock().replace(snapshot.clone());
         // The memory is given back where no lock is held.
         drop(old);
@@ -132,7 +133,7 @@ impl FileOps for StatusFile {
                 updates: updates.into(),
                 snapshot <- new_spinlock!(None, "mp1::OpenStatus::snapshot"),
             }),
-            GFP_KERNEL_ACCOUNT,
+            gfp::for_user(),
         )
     }
 
@@ -166,7 +167,7 @@ impl FileOps for StatusFile {
             let mut text = [0; SHORT_WRITE];
             open.take(data, &mut text[..len])
         } else {
-            let mut text = KVec::from_elem(0, len, GFP_KERNEL_ACCOUNT)?;
+            let mut text = KVec::from_elem(0, len, gfp::for_user())?;
             open.take(data, &mut text)
         }
     }
