@@ -8,7 +8,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?= $(shell awk '/^[^\#]/ { print $$1; exit }' tests/kernels)
 TEST ?=
 
-.PHONY: all modules modules_install clean demo test test-all lint help
+.PHONY: all modules modules_install clean demo test test-all soak bench lint help
 
 all: modules
 
@@ -16,12 +16,14 @@ all: modules
 modules:
 	@args=$$(scripts/prepare-tree '$(KDIR)') && $(MAKE) --no-print-directory -C $$args M='$(CURDIR)' modules
 
+# Nothing can be signed where the kernel's key is not.
 modules_install:
-	$(MAKE) --no-print-directory -C '$(KDIR)' M='$(CURDIR)' modules_install
+	@$(MAKE) --no-print-directory -C '$(KDIR)' M='$(CURDIR)' \
+		$(if $(wildcard $(KDIR)/certs/signing_key.x509),,CONFIG_MODULE_SIG_ALL=) modules_install
 	depmod $(if $(INSTALL_MOD_PATH),-b '$(INSTALL_MOD_PATH)') $$(cat '$(KDIR)/include/config/kernel.release')
 
 clean:
-	$(MAKE) --no-print-directory -C '$(KDIR)' M='$(CURDIR)' clean
+	@$(MAKE) --no-print-directory -C '$(KDIR)' M='$(CURDIR)' clean
 
 demo:
 	@scripts/demo $(KERNEL)
@@ -31,6 +33,12 @@ test:
 
 test-all:
 	@scripts/test-all $(TEST)
+
+soak:
+	@scripts/soak
+
+bench:
+	@scripts/bench $(KERNEL)
 
 lint:
 	@scripts/lint
@@ -45,6 +53,8 @@ help:
 	@echo '  make demo             show a session with mp1'
 	@echo '  make test             run the tests; TEST=NAME: those with NAME in their names'
 	@echo '  make test-all         run them on every kernel of tests/kernels'
-	@echo '  KERNEL=NAME           of tests/kernels, for demo and test ($(KERNEL))'
+	@echo '  make soak             attack the module on kernels that catch mistakes (hours)'
+	@echo '  make bench            count what the module costs, beside a C twin (some minutes)'
+	@echo '  KERNEL=NAME           of tests/kernels, for demo, test and bench ($(KERNEL))'
 	@echo 'On the sources:'
 	@echo '  make lint             formatting and lints'

@@ -323,14 +323,6 @@ fn a_bad_pointer_gets_efault_and_the_file_reads_on() {
 }
 
 #[test]
-fn a_descriptor_for_one_way_refuses_the_other() {
-    let _module = Module::without_updates();
-    assert_eq!(status::writer().read(&mut [0]).expect_err("not open for reading").raw_os_error(), Some(libc::EBADF));
-    assert_eq!(nix::unistd::write(status::reader(), b"1"), Err(Errno::EBADF));
-    assert_eq!(status::text(), "");
-}
-
-#[test]
 fn five_thousand_registrations_read_whole() {
     let _module = Module::with_interval(50);
     let crowd = Crowd::of(5000);

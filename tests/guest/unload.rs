@@ -84,14 +84,6 @@ fn load_and_unload_100_times() {
 }
 
 #[test]
-fn a_second_load_is_refused_and_hurts_nothing() {
-    let _module = Module::without_updates();
-    status::register(1);
-    assert_eq!(insmod(&[]), Err(Errno::EEXIST));
-    assert_eq!(status::text(), "1: 0\n");
-}
-
-#[test]
 fn one_line_in_the_log_at_load_and_one_at_unload() {
     let _machine = Machine::take();
     // At its first load the kernel says that it is tainted.

@@ -153,6 +153,7 @@ fn all_of_a_write_is_parsed_before_any_of_it_takes_effect() {
     // The error in the text comes before the process that is missing.
     refuses(format!("{} abc", child::unused_number()), Errno::EINVAL);
     refuses(format!("{} 9999999999", child::unused_number()), Errno::ERANGE);
+    refuses_around_a_good_pid(&format!("{} {{}} abc", child::unused_number()), Errno::EINVAL);
 }
 
 #[test]

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The processes that are there, and what the file must show of them.
+
+use std::fmt::Write;
+
+use fastrand::Rng;
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+use super::super::support::child::{Child, getpid, gettid};
+use super::super::support::status::{self, Line};
+use super::Counter;
+use super::contract::{self, Meaning};
+use super::memory::Edge;
+use super::open_file::Pipe;
+
+const LIVING: usize = 24;
+/// Registrations after which the module may update by itself.
+const UNDISTURBED: usize = 4096;
+/// Identities of processes that are not ours begin here: their number is added.
+const FOREIGN: u64 = 1 << 40;
+
+/// A process of ours.
+struct Living {
+    child: Child,
+    /// The number of another thread of it.
+    thread: Option<i32>,
+    identity: u64,
+}
+
+/// A registration.
+struct Entry {
+    identity: u64,
+    number: i32,
+    ms: u64,
+    /// The process has exited, or may have.
+    may_vanish: bool,
+}
+
+pub struct World {
+    living: Vec<Living>,
+    zombies: Vec<Child>,
+    /// Numbers of processes that have been reaped.
+    free: Vec<i32>,
+    next_identity: u64,
+    entries: Vec<Entry>,
+    registrations: usize,
+    updates: bool,
+    pub edge: Edge,
+    pub pipe: Pipe,
+}
+
+impl World {
+    pub fn new(rng: &mut Rng, updates: bool) -> Self {
+        let mut world = Self {
+            living: Vec::new(),
+            zombies: Vec::new(),
+            free: Vec::new(),
+            next_identity: 0,
+            entries: Vec::new(),
+            registrations: 0,
+            updates,
+            edge: Edge::new(),
+            pipe: Pipe::new(),
+        };
+        for _ in 0..LIVING {
+            world.start_one(rng);
+        }
+        world
+    }
+
+    /// Starts a process, maybe with the number of one that was there before.
+    pub fn start_one(&mut self, rng: &mut Rng) {
+        if self.living.len() > 2 * LIVING {
+            return;
+        }
+        let threaded = rng.u32(..4) == 0;
+        let body = move |parent: &mut super::super::support::child::Parent| {
+            if threaded {
+                let (tell, hear) = std::sync::mpsc::channel();
+                std::thread::spawn(move || {
+                    tell.send(gettid()).expect("the first thread listens");
+                    loop {
+                        std::thread::park();
+                    }
+                });
+                parent.tell(hear.recv().expect("the other thread speaks").into());
+            }
+            parent.wait_forever()
+        };
+        let again = self.free.pop().filter(|number| rng.bool() && !exists(*number));
+        let child = match again {
+            Some(number) => Child::start_numbered(number, body),
+            None => Child::start(body),
+        };
+        let thread = threaded.then(|| child.hear() as i32);
+        self.next_identity += 1;
+        self.living.push(Living { child, thread, identity: self.next_identity });
+    }
+
+    /// Ends a process, or reaps one.
+    pub fn end_one(&mut self, rng: &mut Rng) {
+        if self.zombies.len() > 4 {
+            let zombie = self.zombies.swap_remove(rng.usize(..self.zombies.len()));
+            self.free.push(zombie.end());
+        }
+        if self.living.len() <= LIVING / 2 {
+            return;
+        }
+        let dead = self.living.swap_remove(rng.usize(..self.living.len()));
+        for entry in self.entries.iter_mut().filter(|entry| entry.identity == dead.identity) {
+            entry.may_vanish = true;
+        }
+        dead.child.kill();
+        self.zombies.push(dead.child);
+    }
+
+    /// Returns a number to write.
+    pub fn number(&self, rng: &mut Rng) -> i32 {
+        let living = &self.living[rng.usize(..self.living.len())];
+        let or_living = |number: Option<i32>| number.unwrap_or(living.child.pid());
+        match rng.u32(..100) {
+            0..6 => or_living(living.thread),
+            6..9 => or_living(self.zombies.last().map(Child::pid)),
+            9..12 => or_living(self.free.last().copied()),
+            12 => *[1, 2, getpid()].get(rng.usize(..3)).expect("one of three"),
+            // No kernel has so many processes.
+            13..15 => rng.i32(4_194_305..),
+            _ => living.child.pid(),
+        }
+    }
+
+    /// Returns identity and process number of the process that a written number means.
+    fn resolve(&self, number: i32) -> Option<(u64, i32)> {
+        let ours = |one: &&Living| one.child.pid() == number || one.thread == Some(number);
+        if let Some(living) = self.living.iter().find(ours) {
+            Some((living.identity, living.child.pid()))
+        } else if self.zombies.iter().any(|zombie| zombie.pid() == number) || !exists(number) {
+            None
+        } else {
+            Some((FOREIGN + number as u64, number))
+        }
+    }
+
+    /// Compares what a write of `bytes` returned with what it had to return, of which the first
+    /// `readable` bytes could be read, and notes what it has registered.
+    pub fn wrote(&mut self, bytes: &[u8], readable: usize, got: Result<usize, Errno>) {
+        let expected = self.expected(bytes, readable, got);
+        assert_eq!(got, expected, "a write of {:?}, {readable} bytes of it readable", String::from_utf8_lossy(bytes));
+    }
+
+    /// The same for a later part of a `writev`, whose error nobody is told.
+    pub fn failed_to_write(&mut self, bytes: &[u8]) {
+        let expected = self.expected(bytes, bytes.len(), Err(Errno::ESRCH));
+        assert!(expected.is_err(), "a part of a writev failed, {:?}: {expected:?}", String::from_utf8_lossy(bytes));
+    }
+
+    fn expected(&mut self, bytes: &[u8], readable: usize, got: Result<usize, Errno>) -> Result<usize, Errno> {
+        if readable < bytes.len().min(4096) {
+            return Err(Errno::EFAULT);
+        }
+        match contract::meaning(bytes)? {
+            None => Ok(0),
+            Some(meaning) => self.register(&meaning, got),
+        }
+    }
+
+    fn register(&mut self, meaning: &Meaning, got: Result<usize, Errno>) -> Result<usize, Errno> {
+        let mut written = Err(Errno::ESRCH);
+        for (number, end) in &meaning.pids {
+            let Some((identity, pid)) = self.resolve(*number) else {
+                return written;
+            };
+            // A thread of the kernel may have ended since it was looked up.
+            if identity > FOREIGN && got == written && !exists(*number) {
+                return written;
+            }
+            if !self.entries.iter().any(|entry| entry.identity == identity) {
+                let may_vanish = identity > FOREIGN && pid != 1 && pid != getpid();
+                self.entries.push(Entry { identity, number: pid, ms: 0, may_vanish });
+                self.registrations += 1;
+            }
+            written = Ok(*end);
+        }
+        Ok(meaning.all)
+    }
+
+    /// Reads the whole file and compares it.
+    pub fn check(&mut self, counter: &mut Counter) {
+        counter.call();
+        let text = status::text();
+        self.accept(text.as_bytes()).unwrap_or_else(|why| panic!("{why}\nin:\n{text}"));
+    }
+
+    /// Compares a new snapshot with the registrations, and notes which of them are gone by now.
+    pub fn accept(&mut self, text: &[u8]) -> Result<(), String> {
+        let lines = parse(text).ok_or("not all are lines of the form \"PID: MS\\n\"")?;
+        let undisturbed = !self.updates && self.registrations < UNDISTURBED;
+        let mut lines = lines.iter().peekable();
+        let mut shown = Vec::new();
+        for entry in &self.entries {
+            let line = lines.next_if(|line| line.pid == entry.number);
+            match line {
+                Some(line) if line.ms < entry.ms => {
+                    return Err(format!("the time of {} went from {} to {}", line.pid, entry.ms, line.ms));
+                }
+                Some(line) if undisturbed && line.ms != 0 => {
+                    return Err(format!("{} has a time before any update", line.pid));
+                }
+                Some(line) => shown.push(Some(line.ms)),
+                None if entry.may_vanish && !undisturbed => shown.push(None),
+                None => return Err(format!("{} is missing or misplaced; {}", entry.number, self.describe())),
+            }
+        }
+        if let Some(line) = lines.next() {
+            return Err(format!("a line of {} is one too many; {}", line.pid, self.describe()));
+        }
+
+        let mut shown = shown.into_iter();
+        self.entries.retain_mut(|entry| {
+            let ms = shown.next().expect("one for each entry");
+            entry.ms = ms.unwrap_or_default();
+            ms.is_some()
+        });
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        let mut text = String::from("registered, in order:");
+        for entry in &self.entries {
+            let mark = if entry.may_vanish { "?" } else { "" };
+            write!(text, " {}{mark}", entry.number).expect("a string");
+        }
+        text
+    }
+}
+
+/// A dead process whose number came back can stand next to its successor, so lines are matched first come, first served: that
+/// could only mistake the one for the other where both are there, and they are equal then but for their time.
+fn parse(text: &[u8]) -> Option<Vec<Line>> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.split_inclusive('\n')
+        .map(|line| {
+            let (pid, ms) = line.strip_suffix('\n')?.split_once(": ")?;
+            let plain = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+            (plain(pid) && plain(ms)).then_some(())?;
+            Some(Line { pid: pid.parse().ok()?, ms: ms.parse().ok()? })
+        })
+        .collect()
+}
+
+fn exists(number: i32) -> bool {
+    kill(Pid::from_raw(number), None) != Err(Errno::ESRCH)
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that nobody gives back: what kmemleak finds, and the number of objects in the slab caches.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+
+/// What kmemleak did not know of before.
+pub struct Kmemleak;
+
+impl Kmemleak {
+    /// Starts a watch, and forgets what others have leaked before; none if the kernel has no kmemleak.
+    pub fn watch() -> Option<Self> {
+        if !Path::new(KMEMLEAK).exists() {
+            println!("  (no kmemleak in this kernel)");
+            return None;
+        }
+        scan();
+        command("clear");
+        Some(Self)
+    }
+
+    pub fn expect_none(self) {
+        scan();
+        // What a stack or a register still pointed at, or a grace period still held, is found or gone by a second look.
+        scan();
+        let found = fs::read_to_string(KMEMLEAK).expect("reading from kmemleak");
+        assert!(found.is_empty(), "kmemleak found:\n{found}");
+        println!("  kmemleak: nothing");
+    }
+}
+
+fn scan() {
+    // kmemleak speaks of no object that is younger than five seconds.
+    thread::sleep(Duration::from_secs(6));
+    command("scan");
+}
+
+fn command(text: &str) {
+    fs::write(KMEMLEAK, text).expect("writing to kmemleak");
+}
+
+/// The number of objects in each slab cache.
+pub struct Slabs(BTreeMap<String, i64>);
+
+impl Slabs {
+    /// Counts, after the kernel has let go of what it keeps for later.
+    pub fn count() -> Self {
+        fs::write("/proc/sys/vm/drop_caches", "3").expect("dropping caches");
+        for cache in fs::read_dir("/sys/kernel/slab").expect("/sys/kernel/slab").flatten() {
+            // Some caches cannot be shrunk, and then their number stays.
+            let _ = fs::write(cache.path().join("shrink"), "1");
+        }
+        let table = fs::read_to_string("/proc/slabinfo").expect("/proc/slabinfo");
+        let rows = table.lines().skip(2).map(|row| {
+            let mut fields = row.split_whitespace();
+            let name = fields.next().expect("a name").to_owned();
+            (name, fields.next().expect("a number").parse().expect("a number"))
+        });
+        Self(rows.collect())
+    }
+
+    pub fn of(&self, cache: &str) -> i64 {
+        self.0.get(cache).copied().unwrap_or_default()
+    }
+
+    /// Returns the caches that have grown by more than `margin` objects since `before`.
+    pub fn grown_since(&self, before: &Self, margin: i64) -> Vec<String> {
+        let grown = self.0.iter().filter(|(name, now)| **now > before.of(name) + margin);
+        grown.map(|(name, now)| format!("{name}: {} -> {now}", before.of(name))).collect()
+    }
+}

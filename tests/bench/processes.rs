@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Processes to register: many, live, and cheap.
+
+use std::arch::asm;
+use std::fs;
+use std::io::Error;
+
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use crate::Result;
+
+/// More processes than a small machine allows itself.
+pub fn lift_limits() -> Result {
+    fs::write("/proc/sys/kernel/threads-max", "100000")?;
+    fs::write("/proc/sys/kernel/pid_max", "100000")?;
+    Ok(())
+}
+
+/// Live processes that sleep until they are killed.
+pub struct Sleepers {
+    pids: Vec<Pid>,
+    /// What is written to register each.
+    written: Vec<Vec<u8>>,
+}
+
+impl Sleepers {
+    pub fn new() -> Self {
+        Self {
+            pids: Vec::new(),
+            written: Vec::new(),
+        }
+    }
+
+    pub fn written(&self) -> &[Vec<u8>] {
+        &self.written
+    }
+
+    /// Starts processes until there are `count`.
+    pub fn grow(&mut self, count: usize) -> Result {
+        while self.pids.len() < count {
+            let pid = start_sleeper()?;
+            self.pids.push(pid);
+            self.written.push(format!("{pid}\n").into_bytes());
+        }
+        Ok(())
+    }
+
+    /// Ends and reaps them all.
+    pub fn kill(self) -> Result {
+        for &pid in &self.pids {
+            kill(pid, Signal::SIGKILL)?;
+        }
+        for pid in self.pids {
+            waitpid(pid, None)?;
+        }
+        Ok(())
+    }
+}
+
+/// Starts a process that shares all that can be shared with this one, and calls `pause` for ever.
+fn start_sleeper() -> Result<Pid> {
+    let flags =
+        libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_SIGHAND | libc::SIGCHLD;
+    let result: i64;
+    // SAFETY: the child runs on this stack but never touches it: all it does is a system call
+    // that never returns to it, since the only signal sent to it is SIGKILL.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 3f",
+            "2:",
+            "mov eax, {pause}",
+            "syscall",
+            "jmp 2b",
+            "3:",
+            pause = const libc::SYS_pause,
+            inlateout("rax") libc::SYS_clone => result,
+            in("rdi") i64::from(flags),
+            in("rsi") 0,
+            in("rdx") 0,
+            in("r10") 0,
+            in("r8") 0,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    match i32::try_from(result)? {
+        error @ ..=-1 => Err(Error::from_raw_os_error(-error).into()),
+        pid => Ok(Pid::from_raw(pid)),
+    }
+}
