@@ -66,7 +66,9 @@ fn main() -> Result {
     for subject in &SUBJECTS {
         memory::pinned_by_exited(subject)?;
     }
-    Ok(())
+    let mut sleepers = Sleepers::new();
+    sleepers.grow(1000)?;
+    charged(sleepers.written())
 }
 
 fn report(figure: &str, subject: &str, count: usize, value: f64) {
@@ -78,23 +80,18 @@ fn idle() -> Result {
     for subject in &SUBJECTS {
         let _module = subject.load(INTERVAL)?;
         let events = trace::watch(IDLE, subject.module)?;
-        let count = |kind: &str| {
+        let count = |kind| {
             events
                 .iter()
                 .filter(|event| event.name.contains(kind))
-                .count()
+                .count() as f64
         };
-        report(
-            "idle-timer",
-            subject.name,
-            0,
-            count("timer_expire_entry") as f64,
-        );
+        report("idle-timer", subject.name, 0, count("timer_expire_entry"));
         report(
             "idle-work",
             subject.name,
             0,
-            count("workqueue_execute_start") as f64,
+            count("workqueue_execute_start"),
         );
     }
     Ok(())
@@ -104,79 +101,63 @@ fn idle() -> Result {
 fn floor() -> Result {
     let twin = &SUBJECTS[1];
     let _module = twin.load(INTERVAL)?;
+    let report = |figure, value| report(figure, "floor", 0, value);
 
     let null = "/proc/mp1_twin/null";
     let mut file = File::options().write(true).open(null)?;
     let write = least(|| batch(100, |_| write_one(&mut file, b"12345\n")))?;
+    report("register", write.median);
+    report("register-mean", write.mean);
+
     let open_write = least(|| batch(100, |_| open_and_write(null, b"12345\n")))?;
+    report("register-open", open_write.median);
+
     let mut buffer = vec![0; BUFFERS[0].1];
     let read = least(|| batch(100, |_| read_to_end(null, &mut buffer)))?;
-    let update = least_update(twin)?;
+    report("read", read.median);
 
-    report("register", "floor", 0, write.median);
-    report("register-mean", "floor", 0, write.mean);
-    report("register-open", "floor", 0, open_write.median);
-    report("read", "floor", 0, read.median);
-    report("update", "floor", 0, update);
+    report("update", least_update(twin)?);
     Ok(())
 }
 
 /// The cost of one registration while the number of them grows from half of `pids` to all.
 fn registration(subject: &Subject, pids: &[Vec<u8>]) -> Result {
     let (first, second) = pids.split_at(pids.len() / 2);
+    let report = |figure, value| report(figure, subject.name, pids.len(), value);
 
-    let held_open = least(|| {
+    let file_open = least(|| {
         let _module = subject.load(INTERVAL)?;
         let mut file = subject.register(first)?;
         batch(second.len(), |i| write_one(&mut file, &second[i]))
     })?;
-    let opened_each = least(|| {
+    report("register", file_open.median);
+    report("register-mean", file_open.mean);
+
+    let open_to_close = least(|| {
         let _module = subject.load(INTERVAL)?;
         let _file = subject.register(first)?;
         batch(second.len(), |i| open_and_write(subject.status, &second[i]))
     })?;
-
-    report("register", subject.name, pids.len(), held_open.median);
-    report("register-mean", subject.name, pids.len(), held_open.mean);
-    report(
-        "register-open",
-        subject.name,
-        pids.len(),
-        opened_each.median,
-    );
+    report("register-open", open_to_close.median);
     Ok(())
 }
 
 fn reading_and_update(subject: &Subject, pids: &[Vec<u8>]) -> Result {
     let _module = subject.load(INTERVAL)?;
+    let count = pids.len() as f64;
+    let report = |figure, value| report(figure, subject.name, pids.len(), value);
     drop(subject.register(pids)?);
 
-    let update = least_update(subject)?;
-    report(
-        "update",
-        subject.name,
-        pids.len(),
-        update / pids.len() as f64,
-    );
+    report("update", least_update(subject)? / count);
 
     let lines = fs::read_to_string(subject.status)?.lines().count();
     if lines != pids.len() {
-        return Err(format!(
-            "{}: {lines} lines of {} registrations",
-            subject.name,
-            pids.len()
-        )
-        .into());
+        return Err(format!("{}: {lines} lines, not {count}", subject.name).into());
     }
     for (figure, size) in BUFFERS {
         let mut buffer = vec![0; size];
         let whole = least(|| batch(1, |_| read_to_end(subject.status, &mut buffer)))?;
-        report(
-            figure,
-            subject.name,
-            pids.len(),
-            whole.median / lines as f64,
-        );
+        report(figure, whole.median / count);
     }
     Ok(())
 }
@@ -202,12 +183,29 @@ fn holding(subject: &Subject, pids: &[Vec<u8>]) -> Result {
     Ok(())
 }
 
+/// The cost of one registration by a member of a control group that is charged for memory, as
+/// services and users are. From then on the kernel looks for such a group at each allocation.
+fn charged(pids: &[Vec<u8>]) -> Result {
+    const GROUP: &str = "/sys/fs/cgroup/bench";
+    fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory")?;
+    fs::create_dir(GROUP)?;
+    fs::write(format!("{GROUP}/cgroup.procs"), "0")?;
+
+    for subject in &SUBJECTS {
+        let cost = least(|| {
+            let _module = subject.load(INTERVAL)?;
+            let mut file = subject.register(&[])?;
+            batch(pids.len(), |i| write_one(&mut file, &pids[i]))
+        })?;
+        report("register-cgroup", subject.name, pids.len(), cost.median);
+    }
+    Ok(())
+}
+
 /// The same facts without a module: one read of `/proc/PID/stat` for each process.
 fn stat(pids: &[Vec<u8>]) -> Result {
-    let paths: Vec<_> = pids
-        .iter()
-        .map(|pid| format!("/proc/{}/stat", String::from_utf8_lossy(pid).trim_end()))
-        .collect();
+    let path = |pid| format!("/proc/{}/stat", String::from_utf8_lossy(pid).trim_end());
+    let paths: Vec<_> = pids.iter().map(|pid| path(pid)).collect();
     let mut buffer = vec![0; 4096];
     let each = least(|| {
         batch(paths.len(), |i| {

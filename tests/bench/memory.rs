@@ -7,6 +7,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
+use crate::REPETITIONS;
 use crate::Result;
 use crate::processes::Sleepers;
 use crate::report;
@@ -55,12 +56,12 @@ impl Slabs {
 /// The memory of one registration of a live process.
 pub fn per_registration(subject: &Subject, pids: &[Vec<u8>]) -> Result {
     let _module = subject.load(NO_UPDATE)?;
-    let before = (Slabs::now()?, free_pages()?);
+    let before = Slabs::now()?;
     drop(subject.register(pids)?);
-    let after = (Slabs::now()?, free_pages()?);
+    let after = Slabs::now()?;
 
     let each = |bytes: i64| bytes as f64 / pids.len() as f64;
-    for (cache, count, size) in after.0.since(&before.0) {
+    for (cache, count, size) in after.since(&before) {
         // One object for a tenth of the registrations is not chance.
         if count as usize > pids.len() / 10 {
             let figure = format!("memory-{cache}");
@@ -71,54 +72,33 @@ pub fn per_registration(subject: &Subject, pids: &[Vec<u8>]) -> Result {
         "memory",
         subject.name,
         pids.len(),
-        each(after.0.bytes_since(&before.0)),
-    );
-    report(
-        "memory-pages",
-        subject.name,
-        pids.len(),
-        each(before.1 - after.1),
+        each(after.bytes_since(&before)),
     );
     Ok(())
 }
 
 /// The memory that processes keep between their exit and the next update, all together.
 pub fn pinned_by_exited(subject: &Subject) -> Result {
-    let _module = subject.load(NO_UPDATE)?;
-    let register = |sleepers: &Sleepers| subject.register(sleepers.written()).map(drop);
-    // The first time fills the caches of the allocator.
-    held_after_exit(|_| Ok(()))?;
-    let unregistered = held_after_exit(|_| Ok(()))?;
-    let registered = held_after_exit(register)?;
-    report(
-        "pinned",
-        subject.name,
-        EXITED,
-        (registered - unregistered) as f64,
-    );
+    // The caches of the allocator keep some of what was freed, more or less of it.
+    let mut least = [i64::MAX; 2];
+    for _ in 0..REPETITIONS {
+        least[0] = least[0].min(held_after_exit(subject, false)?);
+        least[1] = least[1].min(held_after_exit(subject, true)?);
+    }
+    let [unregistered, registered] = least;
+    let pinned = (registered - unregistered) as f64;
+    report("pinned", subject.name, EXITED, pinned);
     Ok(())
 }
 
-fn held_after_exit(register: impl Fn(&Sleepers) -> Result) -> Result<i64> {
+fn held_after_exit(subject: &Subject, registered: bool) -> Result<i64> {
+    let _module = subject.load(NO_UPDATE)?;
     let before = Slabs::now()?;
     let mut sleepers = Sleepers::new();
     sleepers.grow(EXITED)?;
-    register(&sleepers)?;
+    if registered {
+        drop(subject.register(sleepers.written())?);
+    }
     sleepers.kill()?;
     Ok(Slabs::now()?.bytes_since(&before))
-}
-
-/// The bytes of all free pages, also of those that a CPU keeps at hand.
-fn free_pages() -> Result<i64> {
-    let mut pages = 0;
-    for line in fs::read_to_string("/proc/zoneinfo")?.lines() {
-        let mut words = line.split_whitespace();
-        match (words.next(), words.next(), words.next()) {
-            (Some("pages"), Some("free"), Some(count)) | (Some("count:"), Some(count), None) => {
-                pages += count.parse::<i64>()?;
-            }
-            _ => (),
-        }
-    }
-    Ok(pages * 4096)
 }

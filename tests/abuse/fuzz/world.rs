@@ -17,7 +17,7 @@ use super::memory::Edge;
 use super::open_file::Pipe;
 
 const LIVING: usize = 24;
-/// Registrations after which the module may update by itself.
+/// Registrations before which the module does not update by itself, also of processes that it has already.
 const UNDISTURBED: usize = 4096;
 /// Identities of processes that are not ours begin here: their number is added.
 const FOREIGN: u64 = 1 << 40;
@@ -46,6 +46,7 @@ pub struct World {
     free: Vec<i32>,
     next_identity: u64,
     entries: Vec<Entry>,
+    /// How many PIDs were taken, also of processes that were registered already.
     registrations: usize,
     updates: bool,
     pub edge: Edge,
@@ -180,8 +181,8 @@ impl World {
             if !self.entries.iter().any(|entry| entry.identity == identity) {
                 let may_vanish = identity > FOREIGN && pid != 1 && pid != getpid();
                 self.entries.push(Entry { identity, number: pid, ms: 0, may_vanish });
-                self.registrations += 1;
             }
+            self.registrations += 1;
             written = Ok(*end);
         }
         Ok(meaning.all)
