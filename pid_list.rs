@@ -63,6 +63,7 @@ impl<'a> Pids<'a> {
 impl Iterator for Pids<'_> {
     type Item = Result<Pid, ParseError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         while is_space(*self.text.get(self.at)?) {
             self.at += 1;

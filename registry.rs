@@ -370,10 +370,12 @@ fn read_times(list: &List<Registration, 0>) -> bool {
 }
 
 impl Job for Registry {
+    #[inline]
     fn run(&self) {
         self.update();
     }
 
+    #[inline]
     fn is_idle(&self) -> bool {
         self.len() == 0
     }

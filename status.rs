@@ -55,13 +55,15 @@ impl OpenStatus {
     /// Takes as much of a write as `text` has room for, and returns how many bytes count as written.
     fn take(&self, mut data: UserSliceReader, text: &mut [u8]) -> Result<usize> {
         data.read_slice(text)?;
-        if !data.is_empty() {
-            return self.register(pid_list::complete_part(text).ok_or(EINVAL)?);
-        }
-        let list = pid_list::without_terminator(text);
+        let whole = data.is_empty();
+        let list = if whole {
+            pid_list::without_terminator(text)
+        } else {
+            pid_list::complete_part(text).ok_or(EINVAL)?
+        };
         let written = self.register(list)?;
         // The terminator belongs to a list that was taken whole.
-        Ok(if written == list.len() {
+        Ok(if whole && written == list.len() {
             text.len()
         } else {
             written
@@ -127,6 +129,7 @@ impl FileOps for StatusFile {
     type Data = Arc<Periodic<Registry>>;
     type OpenFile = Pin<KBox<OpenStatus>>;
 
+    #[inline]
     fn open(updates: ArcBorrow<'_, Periodic<Registry>>) -> Result<Self::OpenFile> {
         KBox::pin_init(
             pin_init!(OpenStatus {
@@ -137,6 +140,7 @@ impl FileOps for StatusFile {
         )
     }
 
+    #[inline]
     fn read_iter(mut kiocb: Kiocb<'_, Self::OpenFile>, iov: &mut IovIterDest<'_>) -> Result<usize> {
         if iov.is_empty() {
             return Ok(0);
@@ -157,6 +161,7 @@ impl FileOps for StatusFile {
         Ok(read)
     }
 
+    #[inline]
     fn write(open: Pin<&OpenStatus>, data: UserSliceReader) -> Result<usize> {
         let len = data.len().min(WRITE_MAX);
         if len == 0 {
@@ -172,6 +177,7 @@ impl FileOps for StatusFile {
         }
     }
 
+    #[inline]
     fn size(open: Pin<&OpenStatus>) -> Result<usize> {
         Ok(open.snapshot()?.len())
     }

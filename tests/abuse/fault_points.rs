@@ -28,7 +28,11 @@ const SETTINGS: [(&str, &str); 4] = [
     ("fail_page_alloc/ignore-gfp-highmem", "N"),
     ("fail_page_alloc/min-order", "0"),
 ];
-const VERBOSE: [&str; 3] = ["failslab/verbose", "fail_page_alloc/verbose", "fail_usercopy/verbose"];
+const VERBOSE: [&str; 3] = [
+    "failslab/verbose",
+    "fail_page_alloc/verbose",
+    "fail_usercopy/verbose",
+];
 
 pub fn run() {
     for (setting, value) in SETTINGS {
@@ -61,7 +65,8 @@ pub fn run() {
 
 fn set(setting: &str, value: &str) {
     let path = Path::new("/sys/kernel/debug").join(setting);
-    fs::write(&path, value).unwrap_or_else(|e| panic!("{}: {e}: the kernel needs fault injection", path.display()));
+    fs::write(&path, value)
+        .unwrap_or_else(|e| panic!("{}: {e}: the kernel needs fault injection", path.display()));
 }
 
 /// Makes the N-th point fail, for N = 1, 2, 3 and so on. Before each call `prepare` may do what is not
@@ -80,7 +85,11 @@ fn step<P, T>(
         let result = call(&mut prepared);
         let reached = switch.disarm();
         if let Err(errno) = &result {
-            assert!(matches!(errno, Errno::ENOMEM | Errno::EFAULT), "{what}, point {}: {errno}", points + 1);
+            assert!(
+                matches!(errno, Errno::ENOMEM | Errno::EFAULT),
+                "{what}, point {}: {errno}",
+                points + 1
+            );
             assert!(reached, "{what} fails where nothing failed: {errno}");
             refused += 1;
         }
@@ -90,8 +99,14 @@ fn step<P, T>(
         }
         points += 1;
     }
-    println!("  {what}: {points} points, {refused} refused, {} did without", points - refused);
-    assert!(points > 0, "{what} has no point that can fail, which cannot be");
+    println!(
+        "  {what}: {points} points, {refused} refused, {} did without",
+        points - refused
+    );
+    assert!(
+        points > 0,
+        "{what} has no point that can fail, which cannot be"
+    );
 }
 
 /// The calling thread's `fail-nth`.
@@ -99,11 +114,19 @@ struct Switch(File);
 
 impl Switch {
     fn open() -> Self {
-        Self(OpenOptions::new().read(true).write(true).open("/proc/thread-self/fail-nth").expect("fail-nth"))
+        Self(
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/proc/thread-self/fail-nth")
+                .expect("fail-nth"),
+        )
     }
 
     fn arm(&self, nth: usize) {
-        self.0.write_all_at(nth.to_string().as_bytes(), 0).expect("fail-nth");
+        self.0
+            .write_all_at(nth.to_string().as_bytes(), 0)
+            .expect("fail-nth");
     }
 
     /// Lets nothing fail any more. Returns whether something has.
@@ -125,15 +148,25 @@ impl Switch {
 fn step_over_insmod() {
     let _machine = Machine::take();
     let path = env::var_os("MP1_KO").expect("MP1_KO names the module");
-    let load = |file: &mut File| finit_module(file, c"interval_ms=3600000", ModuleInitFlags::empty());
-    step("insmod", || File::open(&path).expect("the module"), load, |_, result| {
-        assert_eq!(is_loaded(), result.is_ok());
-        assert_eq!(Path::new(status::DIRECTORY).exists(), result.is_ok(), "the directory");
-        if result.is_ok() {
-            assert_eq!(status::text(), "");
-            rmmod().expect("rmmod");
-        }
-    });
+    let load =
+        |file: &mut File| finit_module(file, c"interval_ms=3600000", ModuleInitFlags::empty());
+    step(
+        "insmod",
+        || File::open(&path).expect("the module"),
+        load,
+        |_, result| {
+            assert_eq!(is_loaded(), result.is_ok());
+            assert_eq!(
+                Path::new(status::DIRECTORY).exists(),
+                result.is_ok(),
+                "the directory"
+            );
+            if result.is_ok() {
+                assert_eq!(status::text(), "");
+                rmmod().expect("rmmod");
+            }
+        },
+    );
 }
 
 fn step_over_open() {
@@ -142,15 +175,25 @@ fn step_over_open() {
     status::register(child.pid());
     let open = |(): &mut ()| {
         // SAFETY: The path ends with NUL.
-        Errno::result(unsafe { libc::open(c"/proc/mp1/status".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) })
+        Errno::result(unsafe {
+            libc::open(c"/proc/mp1/status".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC)
+        })
     };
-    step("open", || (), open, |(), result| {
-        if let Ok(fd) = result {
-            assert_eq!(fs::read_to_string(format!("/proc/self/fd/{fd}")).expect("reading"), status::text());
-            unistd::close(fd).expect("close");
-        }
-        assert_eq!(status::text(), format!("{}: 0\n", child.pid()));
-    });
+    step(
+        "open",
+        || (),
+        open,
+        |(), result| {
+            if let Ok(fd) = result {
+                assert_eq!(
+                    fs::read_to_string(format!("/proc/self/fd/{fd}")).expect("reading"),
+                    status::text()
+                );
+                unistd::close(fd).expect("close");
+            }
+            assert_eq!(status::text(), format!("{}: 0\n", child.pid()));
+        },
+    );
 }
 
 fn step_over_read(registrations: usize) {
@@ -173,21 +216,38 @@ fn step_over_read(registrations: usize) {
     let check = |mut file: File, result: Result<usize, Errno>| {
         let position = file.stream_position().expect("the position");
         // Where a copy fails in the middle, what was copied before counts.
-        assert_eq!(position, result.unwrap_or(0) as u64, "the position after {result:?}");
+        assert_eq!(
+            position,
+            result.unwrap_or(0) as u64,
+            "the position after {result:?}"
+        );
         let mut rest = String::new();
         file.read_to_string(&mut rest).expect("the next read");
         assert_eq!(rest, whole[position as usize..], "the next read");
     };
-    step(&format!("first read of {registrations} lines"), status::reader, &mut read, check);
-    step(&format!("second read of {registrations} lines"), read_before, &mut read, check);
+    step(
+        &format!("first read of {registrations} lines"),
+        status::reader,
+        &mut read,
+        check,
+    );
+    step(
+        &format!("second read of {registrations} lines"),
+        read_before,
+        &mut read,
+        check,
+    );
 }
 
 fn step_over_write(pids: usize) {
     let _machine = Machine::take();
     let children: Vec<Child> = (0..pids).map(|_| Child::sleeper()).collect();
-    let numbers: Vec<String> = children.iter().map(|child| child.pid().to_string()).collect();
+    let numbers: Vec<String> = children
+        .iter()
+        .map(|child| child.pid().to_string())
+        .collect();
     let text = numbers.join(" ") + "\n";
-    let all: String = numbers.iter().map(|number| format!("{number}: 0\n")).collect();
+    let all = numbers.join(": 0\n") + ": 0\n";
 
     // A registration stays as long as its process, so each call gets a module of its own.
     let prepare = || {
@@ -195,15 +255,24 @@ fn step_over_write(pids: usize) {
         status::writer()
     };
     let write = |file: &mut File| unistd::write(file, text.as_bytes());
-    step(&format!("write of {pids} PIDs"), prepare, write, |mut file, result| {
-        if result.is_err() {
-            assert_eq!(status::text(), "", "half of a write that failed is registered");
-            file.write_all(text.as_bytes()).expect("the next write");
-        } else {
-            assert_eq!(result, Ok(text.len()));
-        }
-        assert_eq!(status::text(), all);
-        drop(file);
-        rmmod().expect("rmmod");
-    });
+    step(
+        &format!("write of {pids} PIDs"),
+        prepare,
+        write,
+        |mut file, result| {
+            if result.is_err() {
+                assert_eq!(
+                    status::text(),
+                    "",
+                    "half of a write that failed is registered"
+                );
+                file.write_all(text.as_bytes()).expect("the next write");
+            } else {
+                assert_eq!(result, Ok(text.len()));
+            }
+            assert_eq!(status::text(), all);
+            drop(file);
+            rmmod().expect("rmmod");
+        },
+    );
 }

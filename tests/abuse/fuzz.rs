@@ -47,7 +47,10 @@ pub fn run(calls: u64, seed: u64) {
             println!("  {} calls, {} a second", counter.0, counter.0 / seconds);
         }
     }
-    println!("fuzz: {} calls in {epoch} loads of the module, all as the contract says", counter.0);
+    println!(
+        "fuzz: {} calls in {epoch} loads of the module, all as the contract says",
+        counter.0
+    );
 }
 
 fn run_epoch(rng: &mut Rng, counter: &mut Counter) {

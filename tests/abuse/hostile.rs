@@ -48,7 +48,12 @@ fn raise_limits() {
     let files = 200_000;
     fs::write("/proc/sys/fs/file-max", files.to_string()).expect("file-max");
     setrlimit(Resource::RLIMIT_NOFILE, files, files).expect("RLIMIT_NOFILE");
-    setrlimit(Resource::RLIMIT_NPROC, libc::RLIM_INFINITY, libc::RLIM_INFINITY).expect("RLIMIT_NPROC");
+    setrlimit(
+        Resource::RLIMIT_NPROC,
+        libc::RLIM_INFINITY,
+        libc::RLIM_INFINITY,
+    )
+    .expect("RLIMIT_NPROC");
 }
 
 /// Registers processes that exit at once, while no update is due for an hour.
@@ -70,7 +75,10 @@ fn register_and_exit(count: usize) {
     let rate = count as f64 / started.elapsed().as_secs_f64();
     println!("  {count} registered and exited, {rate:.0} a second");
     println!("  at most {most} lines, {most_pids} more `struct pid` than before");
-    assert!(most <= PINNED_MAX, "{most} lines of processes that have exited");
+    assert!(
+        most <= PINNED_MAX,
+        "{most} lines of processes that have exited"
+    );
     assert!(most > 0, "no line was ever seen");
     drop(file);
     drop(module);
@@ -83,11 +91,20 @@ fn register_one_that_exits(fd: RawFd) {
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: We do not run before the process has exited, and so its stack and argument live long enough.
     let pid = unsafe {
-        libc::clone(register_itself, stack.as_mut_ptr_range().end.cast(), flags, fd as usize as *mut c_void)
+        libc::clone(
+            register_itself,
+            stack.as_mut_ptr_range().end.cast(),
+            flags,
+            fd as usize as *mut c_void,
+        )
     };
     let pid = Errno::result(pid).expect("clone");
     let status = waitpid(Pid::from_raw(pid), None).expect("waitpid");
-    assert_eq!(status, nix::sys::wait::WaitStatus::Exited(Pid::from_raw(pid), 0), "registering itself");
+    assert_eq!(
+        status,
+        nix::sys::wait::WaitStatus::Exited(Pid::from_raw(pid), 0),
+        "registering itself"
+    );
 }
 
 extern "C" fn register_itself(fd: *mut c_void) -> libc::c_int {
@@ -106,16 +123,25 @@ fn register_crowd(count: usize) {
         f();
         println!("  {what}: {} ms", started.elapsed().as_millis());
     };
-    timed(&format!("registering {count}"), &mut || status::register_all(crowd.pids()));
-    timed("reading them", &mut || assert_eq!(status::pids(), crowd.pids()));
-    timed("two updates of them, which come every 1000 ms", &mut status::await_update);
+    timed(&format!("registering {count}"), &mut || {
+        status::register_all(crowd.pids())
+    });
+    timed("reading them", &mut || {
+        assert_eq!(status::pids(), crowd.pids())
+    });
+    timed(
+        "two updates of them, which come every 1000 ms",
+        &mut status::await_update,
+    );
     timed("one more registration", &mut || {
         let child = Child::sleeper();
         status::register(child.pid());
         assert!(status::pids().contains(&child.pid()));
     });
     drop(crowd);
-    timed("until the last of them is gone", &mut || wait::until("no line", || status::text().is_empty()));
+    timed("until the last of them is gone", &mut || {
+        wait::until("no line", || status::text().is_empty())
+    });
 }
 
 /// Readers that keep a snapshot each, of which they have read one byte.
@@ -134,7 +160,10 @@ fn never_read_to_the_end(readers: usize) {
         files.push(file);
     }
     let taken = free - available_kb();
-    println!("  {readers} files with a snapshot of {registrations} lines each: {} kB a file", taken / readers as i64);
+    println!(
+        "  {readers} files with a snapshot of {registrations} lines each: {} kB a file",
+        taken / readers as i64
+    );
     // All others go on.
     assert_eq!(status::pids(), crowd.pids());
     let child = Child::sleeper();
@@ -144,7 +173,10 @@ fn never_read_to_the_end(readers: usize) {
     drop(module);
     let left = free - available_kb();
     println!("  {left} kB are missing after the unload, {taken} kB before");
-    assert!(left < taken / 4 + 4096, "{left} kB of {taken} kB are still missing");
+    assert!(
+        left < taken / 4 + 4096,
+        "{left} kB of {taken} kB are still missing"
+    );
     let errno = unistd::read(&files[0], &mut [0]).expect_err("the module is gone");
     assert_eq!(errno, Errno::EIO);
     drop((files, child, crowd));
@@ -155,8 +187,15 @@ fn available_kb() -> i64 {
     // What is free at last, not what waits to be freed.
     let _ = Slabs::count();
     let text = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:")).expect("MemAvailable");
-    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))
+        .expect("MemAvailable");
+    line.split_whitespace()
+        .nth(1)
+        .expect("a number")
+        .parse()
+        .expect("a number")
 }
 
 fn open_again_and_again(count: usize) {
@@ -168,7 +207,10 @@ fn open_again_and_again(count: usize) {
     for _ in 0..count {
         drop(status::reader());
     }
-    println!("  {count} opened one after the other, {:.0} a second", count as f64 / started.elapsed().as_secs_f64());
+    println!(
+        "  {count} opened one after the other, {:.0} a second",
+        count as f64 / started.elapsed().as_secs_f64()
+    );
 
     let at_once = 20_000;
     let mut files: Vec<File> = (0..at_once).map(|_| status::reader_and_writer()).collect();
@@ -189,17 +231,31 @@ fn exhaust_cgroup() {
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory").expect("the memory controller");
     fs::create_dir(cgroup).expect("a cgroup");
     let value = |name: &str| fs::read_to_string(cgroup.join(name)).expect("a value of the cgroup");
-    let current = || value("memory.current").trim().parse::<i64>().expect("a number");
+    let current = || {
+        value("memory.current")
+            .trim()
+            .parse::<i64>()
+            .expect("a number")
+    };
 
     let module = Module::without_updates();
     let crowd = Crowd::of(20_000);
     let spare = 300 << 10;
 
-    let attacker = Child::start(|parent: &mut Parent| attack_from(parent, cgroup, crowd.pids(), spare));
+    let attacker =
+        Child::start(|parent: &mut Parent| attack_from(parent, cgroup, crowd.pids(), spare));
     let registered = attacker.hear();
     println!("  {registered} registered with {spare} bytes to spare, then ENOMEM");
-    assert!(value("memory.events").contains("\noom_kill 0\n"), "killed: {}", value("memory.events"));
-    assert_eq!(status::text().lines().count() as i64, registered, "what is registered after ENOMEM");
+    assert!(
+        value("memory.events").contains("\noom_kill 0\n"),
+        "killed: {}",
+        value("memory.events")
+    );
+    assert_eq!(
+        status::text().lines().count() as i64,
+        registered,
+        "what is registered after ENOMEM"
+    );
 
     // Others register and read as ever.
     let rest = &crowd.pids()[registered as usize..];
@@ -209,7 +265,9 @@ fn exhaust_cgroup() {
     // With its registrations goes their charge.
     let full = current();
     drop(module);
-    wait::until("the charge to be given back", || current() < full - spare / 2);
+    wait::until("the charge to be given back", || {
+        current() < full - spare / 2
+    });
     attacker.finish();
     wait::until("the cgroup to be empty", || fs::remove_dir(cgroup).is_ok());
 }
@@ -230,7 +288,9 @@ fn attack_from(parent: &mut Parent, cgroup: &Path, pids: &[i32], spare: i64) {
             break current;
         }
     };
-    limit.write_all((current + spare).to_string().as_bytes()).expect("a limit");
+    limit
+        .write_all((current + spare).to_string().as_bytes())
+        .expect("a limit");
 
     let errno = loop {
         match register_one(&mut file, &mut text, pids[registered]) {
@@ -286,7 +346,11 @@ fn load_and_unload(count: usize) {
 fn expect_no_growth(before: &Slabs) {
     wait::until("all memory to be given back", || {
         let grown = Slabs::count().grown_since(before, MARGIN);
-        let ours = |row: &&String| ["pid:", "task_struct:", "kmalloc", "signal_cache:"].iter().any(|name| row.starts_with(name));
+        let ours = |row: &&String| {
+            ["pid:", "task_struct:", "kmalloc", "signal_cache:"]
+                .iter()
+                .any(|name| row.starts_with(name))
+        };
         grown.iter().find(ours).is_none_or(|row| {
             eprintln!("  {row}");
             false

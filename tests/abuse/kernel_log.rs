@@ -62,7 +62,9 @@ impl KernelLog {
                 Err(e) => panic!("reading the kernel's log: {e}"),
             }
         }
-        let report = lines.iter().position(|line| SIGNS.iter().any(|sign| line.contains(sign)));
+        let report = lines
+            .iter()
+            .position(|line| SIGNS.iter().any(|sign| line.contains(sign)));
         if let Some(first) = report {
             let shown = &lines[first..lines.len().min(first + 60)];
             panic!("the kernel reports:\n{}", shown.join("\n"));

@@ -52,7 +52,10 @@ impl Slabs {
     /// Counts, after the kernel has let go of what it keeps for later.
     pub fn count() -> Self {
         fs::write("/proc/sys/vm/drop_caches", "3").expect("dropping caches");
-        for cache in fs::read_dir("/sys/kernel/slab").expect("/sys/kernel/slab").flatten() {
+        for cache in fs::read_dir("/sys/kernel/slab")
+            .expect("/sys/kernel/slab")
+            .flatten()
+        {
             // Some caches cannot be shrunk, and then their number stays.
             let _ = fs::write(cache.path().join("shrink"), "1");
         }
@@ -60,7 +63,10 @@ impl Slabs {
         let rows = table.lines().skip(2).map(|row| {
             let mut fields = row.split_whitespace();
             let name = fields.next().expect("a name").to_owned();
-            (name, fields.next().expect("a number").parse().expect("a number"))
+            (
+                name,
+                fields.next().expect("a number").parse().expect("a number"),
+            )
         });
         Self(rows.collect())
     }
@@ -71,7 +77,12 @@ impl Slabs {
 
     /// Returns the caches that have grown by more than `margin` objects since `before`.
     pub fn grown_since(&self, before: &Self, margin: i64) -> Vec<String> {
-        let grown = self.0.iter().filter(|(name, now)| **now > before.of(name) + margin);
-        grown.map(|(name, now)| format!("{name}: {} -> {now}", before.of(name))).collect()
+        let grown = self
+            .0
+            .iter()
+            .filter(|(name, now)| **now > before.of(name) + margin);
+        grown
+            .map(|(name, now)| format!("{name}: {} -> {now}", before.of(name)))
+            .collect()
     }
 }

@@ -43,11 +43,16 @@ fn main() {
         _ => panic!("{USAGE}"),
     }
     log.expect_no_report();
-    println!("abuse {}: passed in {} s", arguments.join(" "), started.elapsed().as_secs());
+    println!(
+        "abuse {}: passed in {} s",
+        arguments.join(" "),
+        started.elapsed().as_secs()
+    );
 }
 
 fn number(text: &str) -> u64 {
-    text.parse().unwrap_or_else(|_| panic!("{text} is no number\n{USAGE}"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("{text} is no number\n{USAGE}"))
 }
 
 fn entropy() -> u64 {

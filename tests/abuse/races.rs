@@ -100,7 +100,10 @@ fn open(options: &mut OpenOptions) -> Option<File> {
         Err(e) => {
             // A file that goes away while it is being opened may also say that.
             let errno = e.raw_os_error().map(Errno::from_raw);
-            assert!(matches!(errno, Some(Errno::ENOENT | Errno::EIO | Errno::EINVAL)), "open: {e}");
+            assert!(
+                matches!(errno, Some(Errno::ENOENT | Errno::EIO | Errno::EINVAL)),
+                "open: {e}"
+            );
             pause(Duration::from_millis(1));
             None
         }
@@ -117,7 +120,9 @@ fn unless_gone<T>(result: io::Result<T>) -> Option<T> {
 }
 
 fn read_some(rng: &mut Rng) -> u64 {
-    let Some(mut file) = open(OpenOptions::new().read(true)) else { return 0 };
+    let Some(mut file) = open(OpenOptions::new().read(true)) else {
+        return 0;
+    };
     for _ in 0..rng.usize(..4) {
         let mut text = Vec::new();
         let mut buffer = vec![0; rng.usize(1..5000)];
@@ -161,10 +166,16 @@ fn hold_open(rng: &mut Rng) -> u64 {
 
 /// Registers whatever processes there are, many in one write.
 fn register_many(rng: &mut Rng) -> u64 {
-    let Some(mut file) = open(OpenOptions::new().write(true)) else { return 0 };
+    let Some(mut file) = open(OpenOptions::new().write(true)) else {
+        return 0;
+    };
     let mut text = String::new();
     for entry in Path::new("/proc").read_dir().expect("/proc").flatten() {
-        if let Some(number) = entry.file_name().to_str().filter(|name| name.parse::<i32>().is_ok()) {
+        if let Some(number) = entry
+            .file_name()
+            .to_str()
+            .filter(|name| name.parse::<i32>().is_ok())
+        {
             text += number;
             text.push(if rng.bool() { ' ' } else { '\n' });
         }
@@ -177,7 +188,10 @@ fn register_many(rng: &mut Rng) -> u64 {
 }
 
 fn expect_gone_or_exited(e: &io::Error) {
-    assert!(matches!(e.raw_os_error(), Some(libc::EIO | libc::ESRCH)), "write: {e}");
+    assert!(
+        matches!(e.raw_os_error(), Some(libc::EIO | libc::ESRCH)),
+        "write: {e}"
+    );
 }
 
 /// Forks children that register themselves, or are registered, and exit at once, some with threads.
@@ -246,7 +260,10 @@ fn visit_namespace(rng: &mut Rng) -> u64 {
                 let mut text = String::new();
                 if unless_gone(file.read_to_string(&mut text)).is_some() {
                     let lines = status::parse(&text);
-                    assert!(lines.iter().all(|line| line.pid <= 10), "outsiders in {lines:?}");
+                    assert!(
+                        lines.iter().all(|line| line.pid <= 10),
+                        "outsiders in {lines:?}"
+                    );
                 }
             }
         });
@@ -258,12 +275,20 @@ fn visit_namespace(rng: &mut Rng) -> u64 {
 
 /// Writes nonsense.
 fn scribble(rng: &mut Rng) -> u64 {
-    let Some(mut file) = open(OpenOptions::new().write(true)) else { return 0 };
+    let Some(mut file) = open(OpenOptions::new().write(true)) else {
+        return 0;
+    };
     let bytes: Vec<u8> = (0..rng.usize(..6000)).map(|_| rng.u8(..)).collect();
     match file.write(&bytes) {
         Ok(0) => assert!(bytes.is_empty()),
         Ok(_) => {}
-        Err(e) => assert!(matches!(e.raw_os_error(), Some(libc::EIO | libc::ESRCH | libc::EINVAL | libc::ERANGE)), "{e}"),
+        Err(e) => assert!(
+            matches!(
+                e.raw_os_error(),
+                Some(libc::EIO | libc::ESRCH | libc::EINVAL | libc::ERANGE)
+            ),
+            "{e}"
+        ),
     }
     1
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 const CLIENTS: [&str; 3] = ["burn", "coursework", "stdio"];
 
 fn main() {
-    let sources = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("tests/guest/clients");
+    let sources = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"))
+        .join("tests/guest/clients");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
 
     for client in CLIENTS {
@@ -18,7 +19,15 @@ fn main() {
         let status = cc::Build::new()
             .get_compiler()
             .to_command()
-            .args(["-std=gnu17", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o"])
+            .args([
+                "-std=gnu17",
+                "-O1",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-static",
+                "-o",
+            ])
             .arg(out.join(client))
             .arg(&source)
             .status()

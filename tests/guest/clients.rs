@@ -14,7 +14,11 @@ const SHELLS: [&[&str]; 3] = [&["dash"], &["bash"], &["busybox", "sh"]];
 
 /// Runs a script in a shell and returns what it prints.
 fn sh(shell: &[&str], script: &str) -> String {
-    client::run(Command::new(shell[0]).args(&shell[1..]).args(["-euc", script]))
+    client::run(
+        Command::new(shell[0])
+            .args(&shell[1..])
+            .args(["-euc", script]),
+    )
 }
 
 /// Runs a script in each shell, `$PID` being a process of its own each time, and expects that one registered.
@@ -23,7 +27,11 @@ fn each_shell_registers(script: &str) {
     for shell in SHELLS {
         let child = Child::sleeper();
         sh(shell, &format!("PID={}; {script}", child.pid()));
-        assert_eq!(status::pids().last(), Some(&child.pid()), "{shell:?}: {script}");
+        assert_eq!(
+            status::pids().last(),
+            Some(&child.pid()),
+            "{shell:?}: {script}"
+        );
     }
 }
 
@@ -63,10 +71,17 @@ fn shells_register_through_a_pipe() {
 fn shells_register_themselves_and_read_the_file() {
     let _module = Module::without_updates();
     for shell in SHELLS {
-        let text = sh(shell, "echo $$ > /proc/mp1/status; echo $$; cat /proc/mp1/status");
+        let text = sh(
+            shell,
+            "echo $$ > /proc/mp1/status; echo $$; cat /proc/mp1/status",
+        );
         let (own, lines) = text.split_once('\n').expect("the shell's own PID");
         let own: i32 = own.parse().expect("a PID");
-        assert_eq!(status::parse(lines).last().map(|line| line.pid), Some(own), "{shell:?}");
+        assert_eq!(
+            status::parse(lines).last().map(|line| line.pid),
+            Some(own),
+            "{shell:?}"
+        );
     }
 }
 
@@ -86,8 +101,15 @@ fn shells_are_told_of_a_refused_write() {
     for shell in SHELLS {
         for text in ["abc", "2147483647", "2147483648"] {
             let script = format!("echo {text} > /proc/mp1/status");
-            let output = client::output(Command::new(shell[0]).args(&shell[1..]).args(["-c", &script]));
-            assert!(!output.status.success() && !output.stderr.is_empty(), "{shell:?}: {script}");
+            let output = client::output(
+                Command::new(shell[0])
+                    .args(&shell[1..])
+                    .args(["-c", &script]),
+            );
+            assert!(
+                !output.status.success() && !output.stderr.is_empty(),
+                "{shell:?}: {script}"
+            );
         }
     }
     assert_eq!(status::text(), "");
@@ -96,17 +118,32 @@ fn shells_are_told_of_a_refused_write() {
 #[test]
 fn pgrep_registers_all_of_a_name() {
     let _module = Module::without_updates();
-    let mut sleepers: Vec<_> =
-        (0..3).map(|_| Command::new("busybox").args(["sleep", "1000"]).spawn().expect("sleep")).collect();
+    let mut sleepers: Vec<_> = (0..3)
+        .map(|_| {
+            Command::new("busybox")
+                .args(["sleep", "1000"])
+                .spawn()
+                .expect("sleep")
+        })
+        .collect();
     let mut expected: Vec<_> = sleepers.iter().map(|sleeper| sleeper.id() as i32).collect();
     expected.sort_unstable();
-    sh(SHELLS[0], "pgrep -f '^busybox sleep 1000$' > /proc/mp1/status");
+    sh(
+        SHELLS[0],
+        "pgrep -f '^busybox sleep 1000$' > /proc/mp1/status",
+    );
     assert_eq!(status::pids(), expected);
 
-    sh(SHELLS[0], "pgrep -d ' ' -f '^busybox sleep 1000$' > /proc/mp1/status");
+    sh(
+        SHELLS[0],
+        "pgrep -d ' ' -f '^busybox sleep 1000$' > /proc/mp1/status",
+    );
     assert_eq!(status::pids(), expected, "the same in one line");
     for sleeper in &mut sleepers {
-        sleeper.kill().and_then(|()| sleeper.wait()).expect("ending a sleeper");
+        sleeper
+            .kill()
+            .and_then(|()| sleeper.wait())
+            .expect("ending a sleeper");
     }
 }
 
@@ -129,7 +166,11 @@ fn the_usual_tools_read_the_file() {
         ("busybox awk '{ print $2 }'", "0\n0\n0\n".to_owned()),
         ("sed -n 2p", "2: 0\n".to_owned()),
     ] {
-        assert_eq!(sh(SHELLS[0], &format!("{script} /proc/mp1/status")), expected, "{script}");
+        assert_eq!(
+            sh(SHELLS[0], &format!("{script} /proc/mp1/status")),
+            expected,
+            "{script}"
+        );
     }
     for (script, expected) in [
         ("dd bs=1 2> /dev/null", all.as_str()),
@@ -138,9 +179,16 @@ fn the_usual_tools_read_the_file() {
         ("wc -l", "3\n"),
         ("wc -c", &format!("{}\n", all.len())),
     ] {
-        assert_eq!(sh(SHELLS[0], &format!("{script} < /proc/mp1/status")), expected, "{script}");
+        assert_eq!(
+            sh(SHELLS[0], &format!("{script} < /proc/mp1/status")),
+            expected,
+            "{script}"
+        );
     }
-    let copy = sh(SHELLS[0], "cp /proc/mp1/status /tmp/copy; cat /tmp/copy; rm /tmp/copy");
+    let copy = sh(
+        SHELLS[0],
+        "cp /proc/mp1/status /tmp/copy; cat /tmp/copy; rm /tmp/copy",
+    );
     assert_eq!(copy, all);
 }
 
@@ -156,7 +204,10 @@ fn ps_shows_the_same_time() {
     let shown = status::ms_of(pid);
     let seconds: u64 = seconds.trim().parse().expect("seconds");
     // It is made of the clock ticks of user and system time, both of which are rounded down.
-    assert!((seconds * 1000..(seconds + 1) * 1000 + 2 * TICK_MS).contains(&shown), "{shown} ms, ps: {seconds} s");
+    assert!(
+        (seconds * 1000..(seconds + 1) * 1000 + 2 * TICK_MS).contains(&shown),
+        "{shown} ms, ps: {seconds} s"
+    );
     assert_eq!(shown, cputime::clock_ms(pid));
 }
 
@@ -168,7 +219,11 @@ fn stdio_registers(mode: &str) {
     let read = STDIO.run(&[mode, &child.pid().to_string()]);
     let text = format!("1: 0\n{}: 0\n", child.pid());
     assert_eq!(status::text(), text);
-    assert_eq!(read, if mode.contains('+') { &text } else { "" }, "what the client has read");
+    assert_eq!(
+        read,
+        if mode.contains('+') { &text } else { "" },
+        "what the client has read"
+    );
 }
 
 #[test]
@@ -201,9 +256,16 @@ fn coursework(way: &str) {
     let _module = Module::with_interval(50);
     let text = COURSEWORK.run(&[way]);
     let (own, lines) = text.split_once('\n').expect("the program's own PID");
-    let own: i32 = own.strip_prefix("pid ").expect("pid").parse().expect("a PID");
+    let own: i32 = own
+        .strip_prefix("pid ")
+        .expect("pid")
+        .parse()
+        .expect("a PID");
     let lines = status::parse(lines);
-    assert!(matches!(lines[..], [line] if line.pid == own && line.ms > 0), "{lines:?}");
+    assert!(
+        matches!(lines[..], [line] if line.pid == own && line.ms > 0),
+        "{lines:?}"
+    );
     status::await_gone(own);
 }
 
@@ -238,7 +300,11 @@ fn many_programs_at_once() {
         assert!(output.status.success());
         let text = String::from_utf8(output.stdout).expect("text");
         let (_, lines) = text.split_once('\n').expect("its own PID");
-        assert!(status::parse(lines).iter().any(|line| line.pid == own && line.ms > 0));
+        assert!(
+            status::parse(lines)
+                .iter()
+                .any(|line| line.pid == own && line.ms > 0)
+        );
     }
 }
 
@@ -289,7 +355,11 @@ fn python_registers_and_reads_through_one_file() {
         let script = format!(
             "with open(path, '{mode}') as f:\n f.write(str(pid)); f.flush(); f.seek(0); print(f.read(), end='')"
         );
-        assert_eq!(python(child.pid(), &script), format!("{}: 0\n", child.pid()), "{mode}");
+        assert_eq!(
+            python(child.pid(), &script),
+            format!("{}: 0\n", child.pid()),
+            "{mode}"
+        );
     }
 }
 

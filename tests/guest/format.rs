@@ -30,8 +30,10 @@ fn the_file_is_status_and_has_mode_0666() {
 #[test]
 fn nothing_else_is_in_the_directory() {
     let _module = Module::without_updates();
-    let names: Vec<_> =
-        fs::read_dir(status::DIRECTORY).expect("readdir").map(|entry| entry.expect("readdir").file_name()).collect();
+    let names: Vec<_> = fs::read_dir(status::DIRECTORY)
+        .expect("readdir")
+        .map(|entry| entry.expect("readdir").file_name())
+        .collect();
     assert_eq!(names, ["status"]);
 }
 
@@ -76,7 +78,10 @@ fn lines_are_in_order_of_registration() {
         assert!(status::pids().contains(&pid));
     }
     status::await_update();
-    let pids: Vec<_> = status::pids().into_iter().filter(|pid| order.contains(pid)).collect();
+    let pids: Vec<_> = status::pids()
+        .into_iter()
+        .filter(|pid| order.contains(pid))
+        .collect();
     assert_eq!(pids, order);
 }
 

@@ -28,7 +28,8 @@ fn with_second_thread() -> (Child, i32) {
     let child = Child::start(|parent| {
         let (tell, told) = std::sync::mpsc::channel();
         thread::spawn(move || {
-            tell.send(child::gettid()).expect("the first thread listens");
+            tell.send(child::gettid())
+                .expect("the first thread listens");
             loop {
                 thread::park();
             }
@@ -45,7 +46,7 @@ fn with_second_thread() -> (Child, i32) {
 /// another `go` to end.
 fn without_first_thread() -> Child {
     let child = Child::start(|parent| {
-        // The closure's stack is that of the first thread, which never returns to it: what it holds stays valid.
+        // SAFETY: It lies on the stack of the first thread, which never goes on nor frees it: it stays valid.
         let parent: &'static mut Parent = unsafe { &mut *std::ptr::from_mut(parent) };
         thread::spawn(move || {
             parent.wait();
@@ -57,66 +58,79 @@ fn without_first_thread() -> Child {
         });
         end_this_thread()
     });
-    wait::until("the first thread to return", || state_of(child.pid()) == 'Z');
+    wait::until("the first thread to return", || {
+        state_of(child.pid()) == 'Z'
+    });
     child
 }
 
 /// Returns the state letter of the first thread.
 fn state_of(pid: i32) -> char {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("/proc/PID/stat");
-    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).expect("a state")
+    stat.rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next())
+        .expect("a state")
+}
+
+/// So long that, just after an update, a number changes hands before the next one.
+const TIME_TO_REUSE_MS: u32 = 500;
+/// More than a process takes to do nothing.
+const BURNT_MS: u64 = 100;
+
+/// Registers a process that has used some time, ends it right after an update, and returns its number.
+fn number_of_one_that_was_registered() -> i32 {
+    let old = Child::burnt(BURNT_MS);
+    status::register(old.pid());
+    status::await_update();
+    assert!(status::ms_of(old.pid()) >= BURNT_MS);
+    old.end()
 }
 
 #[test]
 fn a_reused_number_does_not_inherit() {
-    let _module = Module::with_interval(10);
-    let old = Child::burnt(20);
-    let number = old.pid();
-    status::register(number);
-    status::await_update();
-    assert!(status::ms_of(number) >= 20);
-    drop(old);
+    let _module = Module::with_interval(TIME_TO_REUSE_MS);
+    let number = number_of_one_that_was_registered();
     let new = Child::start_numbered(number, |parent| parent.wait_forever());
     assert_eq!(new.pid(), number);
 
     status::await_update();
-    assert!(!status::pids().contains(&number), "the new owner has not been registered");
+    assert!(
+        !status::pids().contains(&number),
+        "the new owner has not been registered"
+    );
 }
 
 #[test]
 fn a_number_reused_through_ns_last_pid_does_not_inherit() {
-    let _module = Module::with_interval(10);
-    let old = Child::burnt(20);
-    let number = old.pid();
-    status::register(number);
-    status::await_update();
-    drop(old);
+    let _module = Module::with_interval(TIME_TO_REUSE_MS);
+    let number = number_of_one_that_was_registered();
     fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string()).expect("ns_last_pid");
     let new = Child::sleeper();
     assert_eq!(new.pid(), number, "nobody else forks here");
 
     status::await_update();
-    assert!(!status::pids().contains(&number), "the new owner has not been registered");
+    assert!(
+        !status::pids().contains(&number),
+        "the new owner has not been registered"
+    );
 }
 
 #[test]
 fn the_new_owner_of_a_number_can_be_registered_before_the_next_update() {
-    // Long enough to be sure that no update comes in between, and short enough to await one.
-    let _module = Module::with_interval(1500);
-    let old = Child::burnt(100);
-    let number = old.pid();
-    status::register(number);
-    status::await_update();
-    assert!(status::ms_of(number) >= 100);
-
-    // An update has just been: the next is far.
-    drop(old);
+    let _module = Module::with_interval(TIME_TO_REUSE_MS);
+    let number = number_of_one_that_was_registered();
     let _new = Child::start_numbered(number, |parent| parent.wait_forever());
     status::register(number);
-    let time = status::lines().into_iter().rfind(|line| line.pid == number).map(|line| line.ms);
-    assert_eq!(time, Some(0), "its own time, not that of the old owner");
+    let time = status::lines()
+        .into_iter()
+        .rfind(|line| line.pid == number)
+        .map(|line| line.ms);
+    assert!(
+        time.is_some_and(|ms| ms < BURNT_MS),
+        "its own time, not that of the old owner: {time:?}"
+    );
     status::await_update();
-    assert!(status::ms_of(number) < 100);
+    assert!(status::ms_of(number) < BURNT_MS);
 }
 
 #[test]
@@ -136,7 +150,10 @@ fn exec_keeps_the_registration() {
         child::burn_ms(30);
         parent.tell(0);
         parent.wait();
-        panic!("exec: {}", Command::new(client::BURN.path()).arg("40").exec());
+        panic!(
+            "exec: {}",
+            Command::new(client::BURN.path()).arg("40").exec()
+        );
     });
     child.hear();
     check_exec(&child);
@@ -180,13 +197,23 @@ fn check_exec(child: &Child) {
     assert!(before >= 30);
 
     child.go();
-    wait::until("exec", || fs::read_to_string(format!("/proc/{}/comm", child.pid())).expect("comm") == "burn\n");
+    wait::until("exec", || {
+        fs::read_to_string(format!("/proc/{}/comm", child.pid())).expect("comm") == "burn\n"
+    });
     status::await_update();
     assert!(status::ms_of(child.pid()) >= before, "the time is kept");
 
     status::register(child.pid());
-    wait::until("time to be added", || status::ms_of(child.pid()) >= before + 40);
-    assert_eq!(status::pids().iter().filter(|pid| **pid == child.pid()).count(), 1);
+    wait::until("time to be added", || {
+        status::ms_of(child.pid()) >= before + 40
+    });
+    assert_eq!(
+        status::pids()
+            .iter()
+            .filter(|pid| **pid == child.pid())
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -231,12 +258,18 @@ fn a_process_whose_first_thread_has_returned_has_not_exited() {
     child.go();
     child.hear();
     status::await_update();
-    assert!(status::ms_of(child.pid()) >= before + 30, "the other thread's time");
+    assert!(
+        status::ms_of(child.pid()) >= before + 30,
+        "the other thread's time"
+    );
 
     child.go();
     child.await_zombie();
     status::await_update();
-    assert!(!status::pids().contains(&child.pid()), "its last thread has ended");
+    assert!(
+        !status::pids().contains(&child.pid()),
+        "its last thread has ended"
+    );
 }
 
 #[test]
@@ -255,7 +288,9 @@ fn a_registered_process_whose_first_thread_returns_stays() {
     child.hear();
     status::register(child.pid());
     child.go();
-    wait::until("the first thread to return", || state_of(child.pid()) == 'Z');
+    wait::until("the first thread to return", || {
+        state_of(child.pid()) == 'Z'
+    });
     status::await_update();
     assert!(status::pids().contains(&child.pid()));
 }

@@ -19,7 +19,8 @@ struct Cgroup(PathBuf);
 
 impl Cgroup {
     fn new() -> Self {
-        fs::write(format!("{CGROUPS}/cgroup.subtree_control"), "+memory").expect("the memory controller");
+        fs::write(format!("{CGROUPS}/cgroup.subtree_control"), "+memory")
+            .expect("the memory controller");
         let path = PathBuf::from(CGROUPS).join("mp1-test");
         fs::create_dir(&path).expect("a cgroup");
         Self(path)
@@ -33,7 +34,10 @@ impl Cgroup {
     /// Returns the bytes of the kernel's objects that its processes have paid for.
     fn slab(&self) -> i64 {
         let stat = fs::read_to_string(self.0.join("memory.stat")).expect("memory.stat");
-        let slab = stat.lines().find_map(|line| line.strip_prefix("slab ")).expect("slab");
+        let slab = stat
+            .lines()
+            .find_map(|line| line.strip_prefix("slab "))
+            .expect("slab");
         slab.parse().expect("a number")
     }
 }
@@ -62,7 +66,8 @@ impl Writer {
             let mut file = status::writer();
             parent.tell(0);
             parent.wait();
-            file.write_all(status::list(crowd.pids()).as_bytes()).expect("registering");
+            file.write_all(status::list(crowd.pids()).as_bytes())
+                .expect("registering");
             parent.tell(0);
             parent.wait_forever()
         });
@@ -75,12 +80,19 @@ impl Writer {
             let charged = cgroup.slab() - before;
             (charged >= LEAST * crowd.pids().len() as i64).then_some(charged)
         });
-        Self { _process: process, cgroup, before, charged }
+        Self {
+            _process: process,
+            cgroup,
+            before,
+            charged,
+        }
     }
 
     /// Waits until the cgroup has got its memory back, but for what the kernel keeps for a while.
     fn await_refund(&self) {
-        wait::until("the memory to be given back", || self.cgroup.slab() - self.before < self.charged / 4);
+        wait::until("the memory to be given back", || {
+            self.cgroup.slab() - self.before < self.charged / 4
+        });
     }
 }
 
@@ -120,8 +132,14 @@ fn what_exited_processes_keep_between_two_updates_is_bounded() {
     for _ in 0..7 {
         let crowd = Crowd::of(1500);
         status::register_all(crowd.pids());
-        assert!(status::pids().ends_with(crowd.pids()), "those that live are all there");
+        assert!(
+            status::pids().ends_with(crowd.pids()),
+            "those that live are all there"
+        );
     }
     let lines = status::lines().len();
-    assert!(lines <= BOUND, "{lines} lines, and none of these processes lives");
+    assert!(
+        lines <= BOUND,
+        "{lines} lines, and none of these processes lives"
+    );
 }

@@ -42,7 +42,10 @@ fn others_of_a_namespace_are_registered_by_their_numbers_inside() {
     assert_eq!(outside.len(), 2);
     for (pid, inside) in outside.iter().zip([3, 2]) {
         let numbers = fs::read_to_string(format!("/proc/{pid}/status")).expect("/proc/PID/status");
-        let numbers = numbers.lines().find(|line| line.starts_with("NSpid:")).expect("NSpid");
+        let numbers = numbers
+            .lines()
+            .find(|line| line.starts_with("NSpid:"))
+            .expect("NSpid");
         assert_eq!(numbers, format!("NSpid:\t{pid}\t{inside}"));
     }
 }
@@ -54,7 +57,11 @@ fn a_process_outside_the_writers_namespace_gets_esrch() {
     let child = Child::start_in_new_pid_namespace(|_| {
         assert_eq!(status::write(outside.pid().to_string()), Err(Errno::ESRCH));
         let text = format!("1 {}", outside.pid());
-        assert_eq!(status::write(&text), Ok(1), "the one before it is registered");
+        assert_eq!(
+            status::write(&text),
+            Ok(1),
+            "the one before it is registered"
+        );
         assert_eq!(status::pids(), [1]);
     });
     child.finish();
@@ -99,7 +106,12 @@ fn a_reader_that_sees_none_reads_nothing() {
     status::register_all(&[1, 2, child::getpid()]);
     Child::start_in_new_pid_namespace(|_| {
         assert_eq!(status::text(), "");
-        assert_eq!(status::reader().seek(std::io::SeekFrom::End(0)).expect("seek"), 0);
+        assert_eq!(
+            status::reader()
+                .seek(std::io::SeekFrom::End(0))
+                .expect("seek"),
+            0
+        );
     })
     .finish();
     assert_eq!(status::pids().len(), 3);
@@ -130,7 +142,10 @@ fn what_a_reader_cannot_see_is_left_out_and_the_rest_stays_in_order() {
     child.hear();
     let pids = status::pids();
     assert_eq!(pids.len(), 6);
-    assert_eq!([pids[0], pids[2], pids[4]], [outside[0].pid(), outside[1].pid(), outside[2].pid()]);
+    assert_eq!(
+        [pids[0], pids[2], pids[4]],
+        [outside[0].pid(), outside[1].pid(), outside[2].pid()]
+    );
 }
 
 #[test]
@@ -142,7 +157,11 @@ fn nested_twice_each_level_has_its_own_numbers() {
             status::register(1);
             let other = Child::sleeper();
             status::register(other.pid());
-            assert_eq!(status::write("3"), Err(Errno::ESRCH), "that is a number of the middle level");
+            assert_eq!(
+                status::write("3"),
+                Err(Errno::ESRCH),
+                "that is a number of the middle level"
+            );
             assert_eq!(status::pids(), [1, 2], "the innermost level");
             parent.tell(0);
             parent.wait_forever()
@@ -199,12 +218,30 @@ fn a_proc_mounted_inside_shows_the_same() {
         let proc = "/tmp/proc-of-a-namespace";
         fs::create_dir_all(proc).expect("mkdir");
         unshare(CloneFlags::CLONE_NEWNS).expect("unshare");
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("private");
-        mount(Some("proc"), proc, Some("proc"), MsFlags::empty(), None::<&str>).expect("mount");
+        mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+            None::<&str>,
+        )
+        .expect("private");
+        mount(
+            Some("proc"),
+            proc,
+            Some("proc"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .expect("mount");
         let inside = format!("{proc}/mp1/status");
         fs::write(&inside, "1").expect("write");
         assert_eq!(status::text_at(&inside), "1: 0\n");
-        assert_eq!(status::text(), "1: 0\n", "the outer mount, too: what counts is who reads");
+        assert_eq!(
+            status::text(),
+            "1: 0\n",
+            "the outer mount, too: what counts is who reads"
+        );
         umount2(proc, MntFlags::MNT_DETACH).expect("umount");
         parent.tell(0);
         parent.wait_forever()

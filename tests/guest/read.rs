@@ -46,7 +46,11 @@ fn reads_of_any_size_give_the_same_bytes() {
     let _module = Module::without_updates();
     let (_children, text) = some_content();
     for size in [1, 2, 3, 5, 7, 8, 16, 64, 4095, 4096, 4097, 8 << 20] {
-        assert_eq!(read_in_pieces(&mut status::reader(), size), text, "in pieces of {size}");
+        assert_eq!(
+            read_in_pieces(&mut status::reader(), size),
+            text,
+            "in pieces of {size}"
+        );
     }
 }
 
@@ -61,7 +65,11 @@ fn byte_by_byte_gives_the_same_bytes() {
         assert_eq!(byte[0], expected);
     }
     for _ in 0..3 {
-        assert_eq!(file.read(&mut [0]).expect("read"), 0, "the end stays the end");
+        assert_eq!(
+            file.read(&mut [0]).expect("read"),
+            0,
+            "the end stays the end"
+        );
     }
 }
 
@@ -74,7 +82,11 @@ fn pread_of_3_bytes_at_every_offset_gives_the_same_bytes() {
         let mut piece = [0; 3];
         let length = file.read_at(&mut piece, offset as u64).expect("pread");
         let expected = text.as_bytes().get(offset..).unwrap_or_default();
-        assert_eq!(&piece[..length], &expected[..expected.len().min(3)], "at {offset}");
+        assert_eq!(
+            &piece[..length],
+            &expected[..expected.len().min(3)],
+            "at {offset}"
+        );
     }
 }
 
@@ -84,8 +96,14 @@ fn pread_on_a_fresh_descriptor_gives_the_same_bytes() {
     let (_children, text) = some_content();
     for offset in [1, text.len() - 1, text.len(), text.len() + 1, 1 << 40] {
         let mut piece = vec![0; 4096];
-        let length = status::reader().read_at(&mut piece, offset as u64).expect("pread");
-        assert_eq!(&piece[..length], text.as_bytes().get(offset..).unwrap_or_default(), "at {offset}");
+        let length = status::reader()
+            .read_at(&mut piece, offset as u64)
+            .expect("pread");
+        assert_eq!(
+            &piece[..length],
+            text.as_bytes().get(offset..).unwrap_or_default(),
+            "at {offset}"
+        );
     }
 }
 
@@ -124,7 +142,11 @@ fn splice_gives_the_same_bytes() {
                 }
             }
         }
-        assert_eq!(String::from_utf8(spliced), Ok(text.clone()), "in pieces of {piece}");
+        assert_eq!(
+            String::from_utf8(spliced),
+            Ok(text.clone()),
+            "in pieces of {piece}"
+        );
     }
 }
 
@@ -143,12 +165,17 @@ fn sendfile_gives_the_same_bytes() {
     let (mut to, mut offset) = (somewhere(), 2);
     assert_eq!(sendfile(&to, status::reader(), Some(&mut offset), 3), Ok(3));
     to.rewind().expect("seek");
-    assert_eq!((read_in_pieces(&mut to, 64).as_str(), offset), (&text[2..5], 5));
+    assert_eq!(
+        (read_in_pieces(&mut to, 64).as_str(), offset),
+        (&text[2..5], 5)
+    );
 }
 
 /// Returns an empty file without a name.
 fn somewhere() -> File {
-    memfd_create("somewhere", MFdFlags::MFD_CLOEXEC).expect("memfd").into()
+    memfd_create("somewhere", MFdFlags::MFD_CLOEXEC)
+        .expect("memfd")
+        .into()
 }
 
 #[test]
@@ -172,12 +199,20 @@ fn seek_set_and_seek_cur_move_in_the_same_bytes() {
 #[test]
 fn seek_end_counts_from_the_end_of_the_content() {
     let _module = Module::without_updates();
-    assert_eq!(status::reader().seek(SeekFrom::End(0)).expect("seek"), 0, "an empty file");
+    assert_eq!(
+        status::reader().seek(SeekFrom::End(0)).expect("seek"),
+        0,
+        "an empty file"
+    );
 
     let (_children, text) = some_content();
     let length = text.len() as u64;
     let mut file = status::reader();
-    assert_eq!(file.seek(SeekFrom::End(0)).expect("seek"), length, "a file that nobody has read yet");
+    assert_eq!(
+        file.seek(SeekFrom::End(0)).expect("seek"),
+        length,
+        "a file that nobody has read yet"
+    );
     assert_eq!(read_in_pieces(&mut file, 64), "");
     assert_eq!(file.seek(SeekFrom::End(-3)).expect("seek"), length - 3);
     assert_eq!(read_in_pieces(&mut file, 64), text[text.len() - 3..]);
@@ -192,14 +227,23 @@ fn seek_end_counts_from_the_end_of_the_snapshot() {
     let mut file = status::reader();
     file.read_exact(&mut [0; 3]).expect("read");
     status::register(child::getpid());
-    assert_eq!(file.seek(SeekFrom::End(0)).expect("seek"), text.len() as u64);
+    assert_eq!(
+        file.seek(SeekFrom::End(0)).expect("seek"),
+        text.len() as u64
+    );
 }
 
 #[test]
 fn beyond_the_end_nothing_is_read() {
     let _module = Module::without_updates();
     let (_children, text) = some_content();
-    for offset in [text.len() as u64, text.len() as u64 + 1, 1 << 31, 1 << 32, i64::MAX as u64 - 4096] {
+    for offset in [
+        text.len() as u64,
+        text.len() as u64 + 1,
+        1 << 31,
+        1 << 32,
+        i64::MAX as u64 - 4096,
+    ] {
         let mut file = status::reader();
         assert_eq!(file.seek(SeekFrom::Start(offset)).expect("seek"), offset);
         assert_eq!(read_in_pieces(&mut file, 16), "", "at {offset}");
@@ -213,8 +257,15 @@ fn seeking_before_the_start_gets_einval() {
     let file = status::reader();
     assert_eq!(lseek(&file, -1, Whence::SeekSet), Err(Errno::EINVAL));
     assert_eq!(lseek(&file, -1, Whence::SeekCur), Err(Errno::EINVAL));
-    assert_eq!(lseek(&file, -(text.len() as i64) - 1, Whence::SeekEnd), Err(Errno::EINVAL));
-    assert_eq!(lseek(&file, 0, Whence::SeekCur), Ok(0), "the position has not moved");
+    assert_eq!(
+        lseek(&file, -(text.len() as i64) - 1, Whence::SeekEnd),
+        Err(Errno::EINVAL)
+    );
+    assert_eq!(
+        lseek(&file, 0, Whence::SeekCur),
+        Ok(0),
+        "the position has not moved"
+    );
 }
 
 #[test]
@@ -255,7 +306,11 @@ fn a_read_at_offset_0_takes_a_new_snapshot() {
     let mut file = status::reader();
     assert_eq!(read_in_pieces(&mut file, 4096), text);
     status::register(child::getpid());
-    assert_eq!(read_in_pieces(&mut file, 4096), "", "no new lines at the old end");
+    assert_eq!(
+        read_in_pieces(&mut file, 4096),
+        "",
+        "no new lines at the old end"
+    );
 
     file.rewind().expect("seek");
     let present = format!("{text}{}: 0\n", child::getpid());
@@ -276,7 +331,10 @@ fn a_second_open_sees_the_present() {
     status::register(child::getpid());
 
     let mut second = status::reader();
-    assert_eq!(read_in_pieces(&mut second, 4096), format!("{text}{}: 0\n", child::getpid()));
+    assert_eq!(
+        read_in_pieces(&mut second, 4096),
+        format!("{text}{}: 0\n", child::getpid())
+    );
     assert_eq!(read_in_pieces(&mut first, 4096), text[1..]);
 }
 
@@ -311,7 +369,11 @@ fn a_bad_pointer_gets_efault_and_the_file_reads_on() {
     let _module = Module::without_updates();
     let (_children, text) = some_content();
     let mut file = status::reader();
-    for address in [std::ptr::null_mut(), 8 as *mut libc::c_void, 0xffff_ffff_8100_0000_usize as *mut libc::c_void] {
+    for address in [
+        std::ptr::null_mut(),
+        8 as *mut libc::c_void,
+        0xffff_ffff_8100_0000_usize as *mut libc::c_void,
+    ] {
         // SAFETY: The kernel checks the address; that is what this test is about.
         let length = unsafe { libc::read(file.as_raw_fd(), address, 100) };
         assert_eq!(Errno::result(length), Err(Errno::EFAULT), "{address:?}");
@@ -331,7 +393,11 @@ fn five_thousand_registrations_read_whole() {
     status::await_update();
     for size in [13, 4096, 1 << 20] {
         let text = read_in_pieces(&mut status::reader(), size);
-        let pids: Vec<_> = status::parse(&text).iter().map(|line| line.pid).take(5000).collect();
+        let pids: Vec<_> = status::parse(&text)
+            .iter()
+            .map(|line| line.pid)
+            .take(5000)
+            .collect();
         assert_eq!(pids, crowd.pids(), "in pieces of {size}");
     }
 }
@@ -363,7 +429,11 @@ fn no_line_is_torn_doubled_or_lost_while_others_register_and_exit() {
         }
         let text = read_in_pieces(&mut status::reader(), size);
         let mut pids: Vec<_> = status::parse(&text).iter().map(|line| line.pid).collect();
-        let found: Vec<_> = pids.iter().copied().filter(|pid| expected.contains(pid)).collect();
+        let found: Vec<_> = pids
+            .iter()
+            .copied()
+            .filter(|pid| expected.contains(pid))
+            .collect();
         assert_eq!(found, expected, "in round {round}");
         pids.sort_unstable();
         let lines = pids.len();

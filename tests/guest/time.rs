@@ -33,10 +33,17 @@ fn check(body: impl FnOnce(&mut Parent)) -> u64 {
 /// Expects the time of a process that stands still to be what the kernel itself tells of it. Returns it in ms.
 fn agrees_with_the_kernel(pid: i32) -> u64 {
     let shown = status::ms_of(pid);
-    assert_eq!(shown, cputime::clock_ms(pid), "the CPU clock of the process");
+    assert_eq!(
+        shown,
+        cputime::clock_ms(pid),
+        "the CPU clock of the process"
+    );
     // `stat` rounds down twice: its user time, and its system time.
     let stat = cputime::stat_ms(pid);
-    assert!((stat..stat + 2 * TICK_MS).contains(&shown), "shown {shown}, stat {stat}");
+    assert!(
+        (stat..stat + 2 * TICK_MS).contains(&shown),
+        "shown {shown}, stat {stat}"
+    );
     shown
 }
 
@@ -95,7 +102,9 @@ fn many_live_threads_count() {
 fn threads_that_have_ended_count() {
     let ms = check(|_| {
         for _ in 0..8 {
-            thread::spawn(|| child::burn_ms(10)).join().expect("the thread");
+            thread::spawn(|| child::burn_ms(10))
+                .join()
+                .expect("the thread");
         }
     });
     assert!(ms >= 80);
@@ -104,9 +113,13 @@ fn threads_that_have_ended_count() {
 #[test]
 fn live_and_ended_threads_count_together() {
     let ms = check(|parent| {
-        thread::spawn(|| child::burn_ms(30)).join().expect("the thread");
+        thread::spawn(|| child::burn_ms(30))
+            .join()
+            .expect("the thread");
         child::burn_ms(30);
-        thread::spawn(|| child::burn_system_ms(30)).join().expect("the thread");
+        thread::spawn(|| child::burn_system_ms(30))
+            .join()
+            .expect("the thread");
         let _ = parent;
     });
     assert!(ms >= 90);
@@ -129,12 +142,21 @@ fn time_used_before_exec_counts() {
 
     let _module = Module::with_interval(10);
     let child = Child::start(|_| {
-        thread::spawn(|| child::burn_ms(30)).join().expect("the thread");
-        panic!("exec: {}", std::process::Command::new(client::BURN.path()).arg("30").exec());
+        thread::spawn(|| child::burn_ms(30))
+            .join()
+            .expect("the thread");
+        panic!(
+            "exec: {}",
+            std::process::Command::new(client::BURN.path())
+                .arg("30")
+                .exec()
+        );
     });
     status::register(child.pid());
     wait::until("its time", || cputime::clock_ms(child.pid()) >= 60);
-    wait::until("exec", || std::fs::read_to_string(format!("/proc/{}/comm", child.pid())).expect("comm") == "burn\n");
+    wait::until("exec", || {
+        std::fs::read_to_string(format!("/proc/{}/comm", child.pid())).expect("comm") == "burn\n"
+    });
     child.stop();
     status::await_update();
     assert!(agrees_with_the_kernel(child.pid()) >= 60);
@@ -151,7 +173,10 @@ fn at_an_update_it_lies_between_stat_before_and_stat_after() {
         let shown = status::ms_of(child.pid());
         let after = cputime::stat_ms(child.pid());
         // The kernel accounts for a running thread at each scheduler tick of 4 ms.
-        assert!(before <= shown + TICK_MS && shown <= after + 2 * TICK_MS, "{before} <= {shown} <= {after}");
+        assert!(
+            before <= shown + TICK_MS && shown <= after + 2 * TICK_MS,
+            "{before} <= {shown} <= {after}"
+        );
     }
 }
 
@@ -162,8 +187,14 @@ fn of_several_processes_each_has_its_own() {
     status::register_all(&children.iter().map(Child::pid).collect::<Vec<_>>());
     children.iter().for_each(Child::stop);
     status::await_update();
-    let times: Vec<_> = children.iter().map(|child| agrees_with_the_kernel(child.pid())).collect();
-    assert!(times[0] >= 20 && times[1] >= 60 && times[2] >= 5 && times[3] >= 40, "{times:?}");
+    let times: Vec<_> = children
+        .iter()
+        .map(|child| agrees_with_the_kernel(child.pid()))
+        .collect();
+    assert!(
+        times[0] >= 20 && times[1] >= 60 && times[2] >= 5 && times[3] >= 40,
+        "{times:?}"
+    );
 }
 
 #[test]

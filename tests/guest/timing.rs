@@ -43,11 +43,16 @@ fn updates_come_every_interval_and_do_not_drift() {
     let _module = Module::with_interval(100);
     let mut trace = Trace::start();
     status::register(child::getpid());
-    wait::until("some updates", || trace.times_of(&What::TimerFired).len() > UPDATES as usize);
+    wait::until("some updates", || {
+        trace.times_of(&What::TimerFired).len() > UPDATES as usize
+    });
     let fired = trace.times_of(&What::TimerFired);
     let all = fired[UPDATES as usize] - fired[0];
     // Each may be late, on a busy machine by much; yet the lateness does not add up.
-    assert!(all.abs_diff(UPDATES * INTERVAL_US) < INTERVAL_US / 2, "{fired:?}");
+    assert!(
+        all.abs_diff(UPDATES * INTERVAL_US) < INTERVAL_US / 2,
+        "{fired:?}"
+    );
 }
 
 #[test]
@@ -57,7 +62,10 @@ fn the_first_registration_arms_the_timer_for_one_full_interval() {
         // A timer that ran on since the round before would fire early.
         sleep(Duration::from_millis(100));
         let time = time_to_the_first_update();
-        assert!(time >= Duration::from_millis(299), "{time:?} in round {round}");
+        assert!(
+            time >= Duration::from_millis(299),
+            "{time:?} in round {round}"
+        );
         wait::until("nothing to be registered", || status::text().is_empty());
     }
 }
@@ -73,7 +81,11 @@ fn a_later_registration_does_not_put_off_the_update() {
         status::register(child.pid());
         status::ms_of(first.pid()) > 0
     });
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -85,7 +97,10 @@ fn while_nothing_is_registered_no_timer_is_armed() {
         status::register(child.pid());
         wait::until("the timer to be armed", || trace::armed_timers() == 1);
         drop(child);
-        wait::until("the timer to be disarmed", || trace::armed_timers() == 0);
+        // One that is just firing is not in the list for a moment, and comes back.
+        wait::until("the timer to be disarmed", || {
+            (0..20).all(|_| trace::armed_timers() == 0)
+        });
         assert_eq!(status::text(), "");
     }
 }
@@ -110,7 +125,9 @@ fn while_nothing_is_registered_nothing_runs() {
     status::await_update();
     assert!(!trace.events().is_empty(), "the trace does show what runs");
     drop(child);
-    wait::until("nothing to be registered", || status::text().is_empty() && trace::armed_timers() == 0);
+    wait::until("nothing to be registered", || {
+        status::text().is_empty() && trace::armed_timers() == 0
+    });
     quiet(&mut trace);
 }
 
@@ -128,12 +145,19 @@ fn the_timers_callback_queues_one_work_item_on_the_modules_own_queue() {
     let _module = Module::with_interval(50);
     let mut trace = Trace::start();
     status::register(child::getpid());
-    wait::until("some updates", || trace.times_of(&What::WorkEnded).len() >= 5);
+    wait::until("some updates", || {
+        trace.times_of(&What::WorkEnded).len() >= 5
+    });
 
     let events = trace.events();
     let queued = What::Queued("mp1".to_owned());
     let order: Vec<_> = events.iter().map(|event| &event.what).collect();
-    let update = [&What::TimerFired, &queued, &What::WorkBegan, &What::WorkEnded];
+    let update = [
+        &What::TimerFired,
+        &queued,
+        &What::WorkBegan,
+        &What::WorkEnded,
+    ];
     for (event, expected) in order.iter().zip(update.into_iter().cycle()) {
         assert_eq!(*event, expected, "{events:?}");
     }
@@ -150,7 +174,10 @@ fn the_update_itself_runs_in_the_work_item() {
         let updated = status::ms_of(child.pid()) > 0;
         let began = !trace.times_of(&What::WorkBegan).is_empty();
         assert!(!updated || began, "time was read although no work had run");
-        assert!(!ended || status::ms_of(child.pid()) > 0, "work has run and no time was read");
+        assert!(
+            !ended || status::ms_of(child.pid()) > 0,
+            "work has run and no time was read"
+        );
         updated
     });
 }
@@ -163,7 +190,9 @@ fn the_timers_callback_takes_no_longer_with_more_registrations() {
         let crowd = Crowd::of(size);
         status::register_all(crowd.pids());
         let mut trace = Trace::start();
-        wait::until("some updates", || trace.times_of(&What::Queued("mp1".to_owned())).len() >= 20);
+        wait::until("some updates", || {
+            trace.times_of(&What::Queued("mp1".to_owned())).len() >= 20
+        });
         let events = trace.events();
         let callbacks = events.windows(2).filter_map(|pair| {
             let queued = matches!(pair[1].what, What::Queued(_));

@@ -65,7 +65,15 @@ fn digits_and_a_nul_register() {
 #[test]
 fn white_space_around_a_pid_is_fine() {
     let _module = Module::without_updates();
-    for form in [" {}", "{} ", "\t{}\t", "\n{}\n", "  \t\n {} \n\n", "{}\r\n", "\x0b{}\x0c"] {
+    for form in [
+        " {}",
+        "{} ",
+        "\t{}\t",
+        "\n{}\n",
+        "  \t\n {} \n\n",
+        "{}\r\n",
+        "\x0b{}\x0c",
+    ] {
         accepts(form);
     }
 }
@@ -76,7 +84,11 @@ fn several_pids_with_white_space_between_register() {
     for separator in [" ", "\n", "\t", " \n ", "\r\n"] {
         let children: Vec<_> = (0..3).map(|_| Child::sleeper()).collect();
         let pids: Vec<_> = children.iter().map(Child::pid).collect();
-        let text = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(separator);
+        let text = pids
+            .iter()
+            .map(i32::to_string)
+            .collect::<Vec<_>>()
+            .join(separator);
         assert_eq!(status::write(&text), Ok(text.len()), "{text:?}");
         assert!(status::pids().ends_with(&pids), "{text:?}");
     }
@@ -94,7 +106,10 @@ fn the_same_pid_twice_in_a_write_is_one_line() {
 #[test]
 fn what_is_no_pid_gets_einval_and_registers_nothing() {
     let _module = Module::without_updates();
-    for text in ["abc", "1x", "x1", "1,2", "0x10", "1.5", "-1", "0", "00", "+1", "1 -1", "1e3", "--", "1;", "\u{b9}"] {
+    for text in [
+        "abc", "1x", "x1", "1,2", "0x10", "1.5", "-1", "0", "00", "+1", "1 -1", "1e3", "--", "1;",
+        "\u{b9}",
+    ] {
         refuses(text, Errno::EINVAL);
     }
 }
@@ -128,9 +143,13 @@ fn blank_content_gets_einval() {
 #[test]
 fn a_number_beyond_an_int_gets_erange_and_registers_nothing() {
     let _module = Module::without_updates();
-    for text in
-        ["2147483648", "4294967297", "9223372036854775808", "18446744073709551617", "99999999999999999999999999"]
-    {
+    for text in [
+        "2147483648",
+        "4294967297",
+        "9223372036854775808",
+        "18446744073709551617",
+        "99999999999999999999999999",
+    ] {
         refuses(text, Errno::ERANGE);
     }
     refuses_around_a_good_pid("{} 2147483648", Errno::ERANGE);
@@ -152,8 +171,14 @@ fn all_of_a_write_is_parsed_before_any_of_it_takes_effect() {
     refuses_around_a_good_pid("{} -1", Errno::EINVAL);
     // The error in the text comes before the process that is missing.
     refuses(format!("{} abc", child::unused_number()), Errno::EINVAL);
-    refuses(format!("{} 9999999999", child::unused_number()), Errno::ERANGE);
-    refuses_around_a_good_pid(&format!("{} {{}} abc", child::unused_number()), Errno::EINVAL);
+    refuses(
+        format!("{} 9999999999", child::unused_number()),
+        Errno::ERANGE,
+    );
+    refuses_around_a_good_pid(
+        &format!("{} {{}} abc", child::unused_number()),
+        Errno::EINVAL,
+    );
 }
 
 #[test]
@@ -189,7 +214,10 @@ fn pids_before_a_missing_one_are_registered_and_counted() {
 fn a_missing_pid_at_the_front_registers_nothing_behind_it() {
     let _module = Module::without_updates();
     let child = Child::sleeper();
-    refuses(format!("{} {}", child::unused_number(), child.pid()), Errno::ESRCH);
+    refuses(
+        format!("{} {}", child::unused_number(), child.pid()),
+        Errno::ESRCH,
+    );
 }
 
 #[test]
@@ -198,7 +226,10 @@ fn known_pids_before_a_missing_one_are_counted_as_well() {
     let child = Child::sleeper();
     status::register(child.pid());
     let taken = child.pid().to_string();
-    assert_eq!(status::write(format!("{taken} {}", child::unused_number())), Ok(taken.len()));
+    assert_eq!(
+        status::write(format!("{taken} {}", child::unused_number())),
+        Ok(taken.len())
+    );
 }
 
 #[test]
@@ -206,7 +237,11 @@ fn exactly_4096_bytes_are_taken_whole() {
     let _module = Module::without_updates();
     let child = Child::sleeper();
     for end in ["", " ", "\n", "\0"] {
-        let text = format!("{:>width$}{end}", child.pid(), width = WRITE_MAX - end.len());
+        let text = format!(
+            "{:>width$}{end}",
+            child.pid(),
+            width = WRITE_MAX - end.len()
+        );
         assert_eq!(status::write(&text), Ok(WRITE_MAX), "ending with {end:?}");
     }
     assert_eq!(status::pids(), [child.pid()]);
@@ -217,11 +252,21 @@ fn of_more_than_4096_bytes_those_up_to_the_last_white_space_are_taken() {
     let _module = Module::without_updates();
     let (first, second) = (Child::sleeper(), Child::sleeper());
     // The second number begins within the first 4096 bytes and ends beyond.
-    let text = format!("{:>width$} {}", first.pid(), second.pid(), width = WRITE_MAX - 2);
+    let text = format!(
+        "{:>width$} {}",
+        first.pid(),
+        second.pid(),
+        width = WRITE_MAX - 2
+    );
     assert_eq!(status::write(&text), Ok(WRITE_MAX - 1));
     assert_eq!(status::pids(), [first.pid()]);
     // What is wrong behind the first 4096 bytes is for the next write.
-    let text = format!("{:>width$} {}", second.pid(), "abc".repeat(1000), width = WRITE_MAX - 10);
+    let text = format!(
+        "{:>width$} {}",
+        second.pid(),
+        "abc".repeat(1000),
+        width = WRITE_MAX - 10
+    );
     assert_eq!(status::write(&text), Ok(WRITE_MAX - 9));
     assert_eq!(status::pids(), [first.pid(), second.pid()]);
 }
@@ -230,7 +275,10 @@ fn of_more_than_4096_bytes_those_up_to_the_last_white_space_are_taken() {
 fn a_token_longer_than_4096_bytes_gets_einval() {
     let _module = Module::without_updates();
     refuses("1".repeat(WRITE_MAX + 1), Errno::EINVAL);
-    refuses(format!("{:0>width$}", 1, width = WRITE_MAX + 1), Errno::EINVAL);
+    refuses(
+        format!("{:0>width$}", 1, width = WRITE_MAX + 1),
+        Errno::EINVAL,
+    );
     refuses("1".repeat(1 << 20), Errno::EINVAL);
 }
 
@@ -249,7 +297,9 @@ fn a_mebibyte_is_taken_by_a_loop_of_writes() {
     text.replace_range(text.len() - end.len().., &end);
 
     assert_eq!(text.len(), 1 << 20);
-    status::writer().write_all(text.as_bytes()).expect("a loop of writes");
+    status::writer()
+        .write_all(text.as_bytes())
+        .expect("a loop of writes");
     assert_eq!(status::pids(), [pids[0], pids[1], pids[2], last.pid()]);
 }
 
@@ -259,7 +309,9 @@ fn a_mebibyte_of_dense_pids_is_taken_by_a_loop_of_writes() {
     let (first, second) = (Child::sleeper(), Child::sleeper());
     let some = format!("{} {}\n", first.pid(), second.pid());
     let text = some.repeat((1 << 20) / some.len());
-    status::writer().write_all(text.as_bytes()).expect("a loop of writes");
+    status::writer()
+        .write_all(text.as_bytes())
+        .expect("a loop of writes");
     assert_eq!(status::pids(), [first.pid(), second.pid()]);
 }
 
@@ -283,8 +335,17 @@ fn write_from(address: *const u8, length: usize) -> Result<usize, Errno> {
 fn a_bad_pointer_gets_efault_and_registers_nothing() {
     let _module = Module::without_updates();
     let kernel = 0xffff_ffff_8100_0000_usize as *const u8;
-    for (address, length) in [(std::ptr::null(), 5), (8 as *const u8, 2), (kernel, 5), (kernel, 1 << 20)] {
-        assert_eq!(write_from(address, length), Err(Errno::EFAULT), "{address:?}");
+    for (address, length) in [
+        (std::ptr::null(), 5),
+        (8 as *const u8, 2),
+        (kernel, 5),
+        (kernel, 1 << 20),
+    ] {
+        assert_eq!(
+            write_from(address, length),
+            Err(Errno::EFAULT),
+            "{address:?}"
+        );
     }
     assert_eq!(status::text(), "");
 }
@@ -294,7 +355,8 @@ fn straddling(text: &[u8], behind: usize) -> (*mut u8, *mut u8) {
     let length = NonZeroUsize::new(2 * PAGE).expect("not zero");
     let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: A new mapping, at a place of the kernel's choice. It stays for good, small as it is.
-    let first = unsafe { mmap_anonymous(None, length, protection, MapFlags::MAP_PRIVATE) }.expect("mmap");
+    let first =
+        unsafe { mmap_anonymous(None, length, protection, MapFlags::MAP_PRIVATE) }.expect("mmap");
     // SAFETY: All of the text lies in the two pages.
     unsafe {
         let second = first.as_ptr().cast::<u8>().add(PAGE);
@@ -341,13 +403,21 @@ fn the_position_means_nothing_to_a_write() {
     for position in [0, 1, 4095, 4096, 1 << 31, 1 << 40] {
         let child = Child::sleeper();
         let text = format!("{}\n", child.pid());
-        assert_eq!(pwrite(&file, text.as_bytes(), position), Ok(text.len()), "pwrite at {position}");
+        assert_eq!(
+            pwrite(&file, text.as_bytes(), position),
+            Ok(text.len()),
+            "pwrite at {position}"
+        );
         assert_eq!(status::pids().last(), Some(&child.pid()));
 
         let child = Child::sleeper();
         let text = format!("{}\n", child.pid());
         file.seek(SeekFrom::Start(position as u64)).expect("seek");
-        assert_eq!(nix::unistd::write(&file, text.as_bytes()), Ok(text.len()), "write at {position}");
+        assert_eq!(
+            nix::unistd::write(&file, text.as_bytes()),
+            Ok(text.len()),
+            "write at {position}"
+        );
         assert_eq!(status::pids().last(), Some(&child.pid()));
     }
 }
@@ -367,9 +437,18 @@ fn every_flag_of_open_lets_a_write_register() {
     for read in [false, true] {
         for flags in flags {
             let child = Child::sleeper();
-            let file = OpenOptions::new().read(read).write(true).custom_flags(flags).open(status::PATH).expect("open");
+            let file = OpenOptions::new()
+                .read(read)
+                .write(true)
+                .custom_flags(flags)
+                .open(status::PATH)
+                .expect("open");
             let text = format!("{}\n", child.pid());
-            assert_eq!(nix::unistd::write(&file, text.as_bytes()), Ok(text.len()), "{flags:#o}");
+            assert_eq!(
+                nix::unistd::write(&file, text.as_bytes()),
+                Ok(text.len()),
+                "{flags:#o}"
+            );
             assert_eq!(status::pids().last(), Some(&child.pid()), "{flags:#o}");
         }
     }
@@ -393,19 +472,37 @@ fn one_descriptor_serves_many_writes() {
         assert_eq!(nix::unistd::write(&file, text.as_bytes()), Ok(text.len()));
     }
     assert_eq!(nix::unistd::write(&file, b"abc"), Err(Errno::EINVAL));
-    assert_eq!(status::pids(), children.iter().map(Child::pid).collect::<Vec<_>>());
+    assert_eq!(
+        status::pids(),
+        children.iter().map(Child::pid).collect::<Vec<_>>()
+    );
 }
 
 #[test]
 fn vectors_register() {
     let _module = Module::without_updates();
     let children: Vec<_> = (0..4).map(|_| Child::sleeper()).collect();
-    let text: Vec<_> = children.iter().map(|child| format!("{}\n", child.pid())).collect();
-    let vectors: Vec<_> = text.iter().map(|text| IoSlice::new(text.as_bytes())).collect();
+    let text: Vec<_> = children
+        .iter()
+        .map(|child| format!("{}\n", child.pid()))
+        .collect();
+    let vectors: Vec<_> = text
+        .iter()
+        .map(|text| IoSlice::new(text.as_bytes()))
+        .collect();
     let length = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
-    assert_eq!(writev(status::writer(), &vectors[..2]), Ok(length(&text[..2])));
-    assert_eq!(pwritev(status::writer(), &vectors[2..], 77), Ok(length(&text[2..])));
-    assert_eq!(status::pids(), children.iter().map(Child::pid).collect::<Vec<_>>());
+    assert_eq!(
+        writev(status::writer(), &vectors[..2]),
+        Ok(length(&text[..2]))
+    );
+    assert_eq!(
+        pwritev(status::writer(), &vectors[2..], 77),
+        Ok(length(&text[2..]))
+    );
+    assert_eq!(
+        status::pids(),
+        children.iter().map(Child::pid).collect::<Vec<_>>()
+    );
 }
 
 #[test]

@@ -34,18 +34,33 @@ fn parsed(bytes: &[u8]) -> Result<Option<Meaning>, Errno> {
         })?;
         pids.push((pid.number, pid.end));
     }
-    if pids.is_empty() { Err(Errno::EINVAL) } else { Ok(Some(Meaning { pids, all })) }
+    if pids.is_empty() {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(Some(Meaning { pids, all }))
+    }
 }
 
 fn expect_same(bytes: &[u8]) {
-    assert_eq!(parsed(bytes), contract::meaning(bytes), "{:?}", String::from_utf8_lossy(bytes));
+    assert_eq!(
+        parsed(bytes),
+        contract::meaning(bytes),
+        "{:?}",
+        String::from_utf8_lossy(bytes)
+    );
 }
 
 #[test]
 fn as_the_contract_says() {
     let good = |text: &str, pids: &[i32]| {
-        let meaning = parsed(text.as_bytes()).unwrap_or_else(|e| panic!("{text:?}: {e}")).expect("not empty");
-        assert_eq!(meaning.pids.iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), pids, "{text:?}");
+        let meaning = parsed(text.as_bytes())
+            .unwrap_or_else(|e| panic!("{text:?}: {e}"))
+            .expect("not empty");
+        assert_eq!(
+            meaning.pids.iter().map(|(pid, _)| *pid).collect::<Vec<_>>(),
+            pids,
+            "{text:?}"
+        );
         assert_eq!(meaning.all, text.len(), "{text:?}");
     };
     good("42", &[42]);
@@ -54,10 +69,34 @@ fn as_the_contract_says() {
     good("42\n\0", &[42]);
     good(" 1\t2\r\n3\x0b4\x0c", &[1, 2, 3, 4]);
     good("2147483647", &[i32::MAX]);
-    for invalid in ["abc", "12x", "1,2", "0x10", "1.5", "-1", "+1", "0", "1\x002", "\0", " ", "\n", "1 \0\0", "9999999999x"] {
-        assert_eq!(parsed(invalid.as_bytes()), Err(Errno::EINVAL), "{invalid:?}");
+    for invalid in [
+        "abc",
+        "12x",
+        "1,2",
+        "0x10",
+        "1.5",
+        "-1",
+        "+1",
+        "0",
+        "1\x002",
+        "\0",
+        " ",
+        "\n",
+        "1 \0\0",
+        "9999999999x",
+    ] {
+        assert_eq!(
+            parsed(invalid.as_bytes()),
+            Err(Errno::EINVAL),
+            "{invalid:?}"
+        );
     }
-    for beyond in ["2147483648", "4294967297", "18446744073709551617", "1 99999999999999999999999999"] {
+    for beyond in [
+        "2147483648",
+        "4294967297",
+        "18446744073709551617",
+        "1 99999999999999999999999999",
+    ] {
         assert_eq!(parsed(beyond.as_bytes()), Err(Errno::ERANGE), "{beyond:?}");
     }
     assert_eq!(parsed(b""), Ok(None));
@@ -68,8 +107,9 @@ fn all_short_texts_of_the_bytes_that_matter() {
     const BYTES: &[u8] = b"019 \n\x0b\0x-\x80";
     for len in 0..=6u32 {
         for number in 0..BYTES.len().pow(len) {
-            let text: Vec<u8> =
-                (0..len).map(|place| BYTES[number / BYTES.len().pow(place) % BYTES.len()]).collect();
+            let text: Vec<u8> = (0..len)
+                .map(|place| BYTES[number / BYTES.len().pow(place) % BYTES.len()])
+                .collect();
             expect_same(&text);
         }
     }

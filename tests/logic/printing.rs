@@ -20,11 +20,24 @@ fn expect_line(pid: u32, nsec: u64) {
 #[test]
 fn extremes() {
     for pid in [1, 9, 10, 99, 100, 4_194_304, i32::MAX as u32, u32::MAX] {
-        for nsec in [0, 999_999, 1_000_000, 9_999_999, 10_000_000, 99_000_000, 100_000_000, u64::MAX] {
+        for nsec in [
+            0,
+            999_999,
+            1_000_000,
+            9_999_999,
+            10_000_000,
+            99_000_000,
+            100_000_000,
+            u64::MAX,
+        ] {
             expect_line(pid, nsec);
         }
     }
-    assert_eq!(Formatter::new().line(u32::MAX, u64::MAX).len(), LINE_MAX, "the longest line");
+    assert_eq!(
+        Formatter::new().line(u32::MAX, u64::MAX).len(),
+        LINE_MAX,
+        "the longest line"
+    );
 }
 
 proptest! {

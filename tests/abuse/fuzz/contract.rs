@@ -21,7 +21,10 @@ pub fn meaning(bytes: &[u8]) -> Result<Option<Meaning>, Errno> {
         return Ok(None);
     }
     let (text, all) = if bytes.len() > TAKEN {
-        let end = (0..TAKEN).rev().find(|at| is_space(bytes[*at])).ok_or(Errno::EINVAL)?;
+        let end = (0..TAKEN)
+            .rev()
+            .find(|at| is_space(bytes[*at]))
+            .ok_or(Errno::EINVAL)?;
         (&bytes[..=end], end + 1)
     } else if bytes.last() == Some(&0) {
         (&bytes[..bytes.len() - 1], bytes.len())
@@ -38,7 +41,11 @@ pub fn meaning(bytes: &[u8]) -> Result<Option<Meaning>, Errno> {
         }
         end += 1;
     }
-    if pids.is_empty() { Err(Errno::EINVAL) } else { Ok(Some(Meaning { pids, all })) }
+    if pids.is_empty() {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(Some(Meaning { pids, all }))
+    }
 }
 
 /// White space is what `isspace` of C takes for it.
@@ -54,6 +61,10 @@ fn pid(token: &[u8]) -> Result<i32, Errno> {
     match digits.trim_start_matches('0') {
         "" => Err(Errno::EINVAL),
         digits if digits.len() > 10 => Err(Errno::ERANGE),
-        digits => digits.parse::<u64>().expect("at most ten digits").try_into().map_err(|_| Errno::ERANGE),
+        digits => digits
+            .parse::<u64>()
+            .expect("at most ten digits")
+            .try_into()
+            .map_err(|_| Errno::ERANGE),
     }
 }

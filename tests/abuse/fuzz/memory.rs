@@ -37,7 +37,10 @@ impl Edge {
     pub fn fill(&self, usable: usize, bytes: &[u8]) {
         let len = usable.min(bytes.len());
         // SAFETY: The target is in the usable part, which nothing else refers to.
-        unsafe { self.before(usable).copy_from_nonoverlapping(bytes.as_ptr(), len) };
+        unsafe {
+            self.before(usable)
+                .copy_from_nonoverlapping(bytes.as_ptr(), len)
+        };
     }
 
     /// Returns `len` bytes from `usable` bytes before the edge on.

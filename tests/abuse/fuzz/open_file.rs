@@ -54,12 +54,17 @@ pub struct Pipe {
 impl Pipe {
     pub fn new() -> Self {
         let (from, to) = pipe().expect("pipe");
-        Self { from: from.into(), to }
+        Self {
+            from: from.into(),
+            to,
+        }
     }
 
     fn take(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
-        self.from.read_exact(&mut bytes).expect("what was put into the pipe");
+        self.from
+            .read_exact(&mut bytes)
+            .expect("what was put into the pipe");
         bytes
     }
 }
@@ -87,22 +92,42 @@ struct Reading {
 impl OpenFile {
     pub fn open(rng: &mut Rng, counter: &mut Counter) -> Option<Self> {
         counter.call();
-        let (access, readable, writable) =
-            [(libc::O_RDONLY, true, false), (libc::O_WRONLY, false, true), (libc::O_RDWR, true, true)][rng.usize(..3)];
+        let (access, readable, writable) = [
+            (libc::O_RDONLY, true, false),
+            (libc::O_WRONLY, false, true),
+            (libc::O_RDWR, true, true),
+        ][rng.usize(..3)];
         let mut flags = 0;
-        for flag in [libc::O_APPEND, libc::O_TRUNC, libc::O_NONBLOCK, libc::O_SYNC, libc::O_NOFOLLOW, libc::O_CREAT] {
+        for flag in [
+            libc::O_APPEND,
+            libc::O_TRUNC,
+            libc::O_NONBLOCK,
+            libc::O_SYNC,
+            libc::O_NOFOLLOW,
+            libc::O_CREAT,
+        ] {
             if rng.u32(..8) == 0 {
                 flags |= flag;
             }
         }
-        let wrong = [(libc::O_DIRECTORY, Errno::ENOTDIR), (libc::O_EXCL | libc::O_CREAT, Errno::EEXIST)];
+        let wrong = [
+            (libc::O_DIRECTORY, Errno::ENOTDIR),
+            (libc::O_EXCL | libc::O_CREAT, Errno::EEXIST),
+        ];
         if let Some((flag, errno)) = wrong.get(rng.usize(..40)) {
             let got = open(access | flag).map(drop);
             assert_eq!(got, Err(*errno), "open with the flags {flag:#x}");
             return None;
         }
-        let file = open(access | flags).unwrap_or_else(|errno| panic!("open with the flags {flags:#x}: {errno}"));
-        Some(Self { file, readable, writable, position: 0, snapshot: None })
+        let file = open(access | flags)
+            .unwrap_or_else(|errno| panic!("open with the flags {flags:#x}: {errno}"));
+        Some(Self {
+            file,
+            readable,
+            writable,
+            position: 0,
+            snapshot: None,
+        })
     }
 
     fn fd(&self) -> RawFd {
@@ -112,7 +137,11 @@ impl OpenFile {
     pub fn write(&mut self, rng: &mut Rng, counter: &mut Counter, world: &mut World) {
         counter.call();
         let bytes = text::any(rng, world);
-        let readable = if rng.u32(..20) == 0 { rng.usize(..=bytes.len()) } else { bytes.len() };
+        let readable = if rng.u32(..20) == 0 {
+            rng.usize(..=bytes.len())
+        } else {
+            bytes.len()
+        };
         world.edge.fill(readable, &bytes);
         let start = world.edge.before(readable).cast::<c_void>();
 
@@ -148,9 +177,13 @@ impl OpenFile {
         pieces.push(rest);
         let vectors: Vec<libc::iovec> = pieces
             .iter()
-            .map(|piece| libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() })
+            .map(|piece| libc::iovec {
+                iov_base: piece.as_ptr().cast_mut().cast(),
+                iov_len: piece.len(),
+            })
             .collect();
-        let got = call(|| unsafe { libc::writev(self.fd(), vectors.as_ptr(), vectors.len() as i32) });
+        let got =
+            call(|| unsafe { libc::writev(self.fd(), vectors.as_ptr(), vectors.len() as i32) });
         if !self.writable {
             assert_eq!(got, Err(Errno::EBADF));
             return;
@@ -185,7 +218,11 @@ impl OpenFile {
             3..6 => rng.usize(..64),
             _ => rng.usize(..USABLE),
         };
-        let storable = if rng.u32(..20) == 0 { rng.usize(..=wanted) } else { wanted };
+        let storable = if rng.u32(..20) == 0 {
+            rng.usize(..=wanted)
+        } else {
+            wanted
+        };
         match rng.u32(..16) {
             0..6 => {
                 let start = world.edge.before(storable).cast();
@@ -193,7 +230,11 @@ impl OpenFile {
                 self.did_read(self.position, wanted, storable, got, world, true);
             }
             6..10 => {
-                let at = if rng.bool() { rng.i64(..300) } else { *pick(rng, &OFFSETS) };
+                let at = if rng.bool() {
+                    rng.i64(..300)
+                } else {
+                    *pick(rng, &OFFSETS)
+                };
                 let start = world.edge.before(storable).cast();
                 let got = call(|| unsafe { libc::pread(self.fd(), start, wanted, at) });
                 if at < 0 {
@@ -208,13 +249,22 @@ impl OpenFile {
                 let mut start = world.edge.before(storable);
                 let mut rest = wanted;
                 while rest > 0 && vectors.len() < 5 {
-                    let len = if vectors.len() == 4 { rest } else { rng.usize(..=rest) };
-                    vectors.push(libc::iovec { iov_base: start.cast(), iov_len: len });
+                    let len = if vectors.len() == 4 {
+                        rest
+                    } else {
+                        rng.usize(..=rest)
+                    };
+                    vectors.push(libc::iovec {
+                        iov_base: start.cast(),
+                        iov_len: len,
+                    });
                     start = start.wrapping_add(len);
                     rest -= len;
                 }
                 let wanted = wanted - rest;
-                let got = call(|| unsafe { libc::readv(self.fd(), vectors.as_ptr(), vectors.len() as i32) });
+                let got = call(|| unsafe {
+                    libc::readv(self.fd(), vectors.as_ptr(), vectors.len() as i32)
+                });
                 self.did_read(self.position, wanted, storable, got, world, true);
             }
             other => {
@@ -225,13 +275,23 @@ impl OpenFile {
                 } else {
                     call(|| unsafe { libc::splice(fd, null, to, null, wanted, 0) })
                 };
-                if got == Err(Errno::EOVERFLOW) && other == 13 && self.position >= SENDFILE_END && self.readable {
+                if got == Err(Errno::EOVERFLOW)
+                    && other == 13
+                    && self.position >= SENDFILE_END
+                    && self.readable
+                {
                     // The kernel itself lets nobody go there.
                     return;
                 }
                 let bytes = world.pipe.take(got.unwrap_or_default());
-                let reading =
-                    Reading { at: self.position, wanted, storable: wanted, got, bytes, may_be_short: true };
+                let reading = Reading {
+                    at: self.position,
+                    wanted,
+                    storable: wanted,
+                    got,
+                    bytes,
+                    may_be_short: true,
+                };
                 self.check_reading(&reading, world);
                 self.position += got.unwrap_or_default() as i64;
             }
@@ -250,7 +310,14 @@ impl OpenFile {
     ) {
         let bytes = world.edge.copy(storable, got.unwrap_or_default());
         // Where the memory ends early, how much of the last part is stored is up to the processor.
-        let reading = Reading { at, wanted, storable, got, bytes, may_be_short: storable < wanted };
+        let reading = Reading {
+            at,
+            wanted,
+            storable,
+            got,
+            bytes,
+            may_be_short: storable < wanted,
+        };
         self.check_reading(&reading, world);
         if moves {
             self.position += got.unwrap_or_default() as i64;
@@ -258,8 +325,16 @@ impl OpenFile {
     }
 
     fn check_reading(&mut self, reading: &Reading, world: &mut World) {
-        let Reading { at, wanted, storable, got, .. } = *reading;
-        if wanted == 0 && got == Ok(0) || at == self.position && self.is_beyond_all(wanted) && got == Err(Errno::EINVAL) {
+        let Reading {
+            at,
+            wanted,
+            storable,
+            got,
+            ..
+        } = *reading;
+        if wanted == 0 && got == Ok(0)
+            || at == self.position && self.is_beyond_all(wanted) && got == Err(Errno::EINVAL)
+        {
             return;
         }
         if !self.readable {
@@ -269,20 +344,33 @@ impl OpenFile {
         assert!(wanted > 0, "a read of no bytes: {got:?}");
         if at == 0 || self.snapshot.is_none() {
             self.snapshot = None;
-            let first = if at == 0 { reading.bytes.first().copied() } else { None };
+            let first = if at == 0 {
+                reading.bytes.first().copied()
+            } else {
+                None
+            };
             self.learn(first, world).unwrap_or_else(|why| panic!("after a read of {wanted} bytes, {storable} of them storable, at {at}: {got:?}: {why}"));
         }
         let snapshot = self.snapshot.as_ref().expect("just taken");
-        let rest = usize::try_from(at).ok().and_then(|at| snapshot.get(at..)).unwrap_or_default();
+        let rest = usize::try_from(at)
+            .ok()
+            .and_then(|at| snapshot.get(at..))
+            .unwrap_or_default();
         let possible = rest.len().min(wanted);
-        let what = format!("a read of {wanted} bytes, {storable} of them storable, at {at} of {}", snapshot.len());
+        let what = format!(
+            "a read of {wanted} bytes, {storable} of them storable, at {at} of {}",
+            snapshot.len()
+        );
         match got {
             Ok(len) if reading.may_be_short && possible > 0 => {
                 assert!(len > 0 && len <= possible.min(storable), "{what}: {len}");
             }
             Ok(len) => assert_eq!(len, possible, "{what}"),
             Err(errno) => {
-                assert!(errno == Errno::EFAULT && storable == 0 && possible > 0, "{what}: {errno}");
+                assert!(
+                    errno == Errno::EFAULT && storable == 0 && possible > 0,
+                    "{what}: {errno}"
+                );
                 return;
             }
         }
@@ -293,8 +381,9 @@ impl OpenFile {
     /// no other snapshot is taken.
     fn learn(&mut self, first: Option<u8>, world: &mut World) -> Result<(), String> {
         let mut rest = vec![0u8; MUCH];
-        let len = call(|| unsafe { libc::pread(self.fd(), rest.as_mut_ptr().cast(), rest.len(), 1) })
-            .expect("reading the rest of a snapshot");
+        let len =
+            call(|| unsafe { libc::pread(self.fd(), rest.as_mut_ptr().cast(), rest.len(), 1) })
+                .expect("reading the rest of a snapshot");
         assert!(len < MUCH, "a snapshot of more than all processes");
         rest.truncate(len);
 
@@ -350,7 +439,8 @@ impl OpenFile {
             return;
         }
         if needs_size && self.snapshot.is_none() {
-            self.learn(None, world).unwrap_or_else(|why| panic!("after a seek of {whence}: {got:?}: {why}"));
+            self.learn(None, world)
+                .unwrap_or_else(|why| panic!("after a seek of {whence}: {got:?}: {why}"));
         }
         let size = self.snapshot.as_ref().map_or(0, Vec::len) as i64;
         let expected = match whence {
@@ -362,7 +452,11 @@ impl OpenFile {
             libc::SEEK_HOLE => Ok(size),
             _ => Err(Errno::EINVAL),
         };
-        assert_eq!(got, expected, "lseek from {} by {offset}, whence {whence}, size {size}", self.position);
+        assert_eq!(
+            got, expected,
+            "lseek from {} by {offset}, whence {whence}, size {size}",
+            self.position
+        );
         if let Ok(position) = got {
             self.position = position;
         }
@@ -386,11 +480,22 @@ impl OpenFile {
             match rng.u32(..9) {
                 0 => assert_eq!(libc::ioctl(fd, rng.u64(..) as _, 0), -1),
                 1 => {
-                    let mut one = libc::pollfd { fd, events: libc::POLLIN | libc::POLLOUT, revents: 0 };
+                    let mut one = libc::pollfd {
+                        fd,
+                        events: libc::POLLIN | libc::POLLOUT,
+                        revents: 0,
+                    };
                     assert_eq!(libc::poll(&mut one, 1, 0), 1, "poll");
                 }
                 2 => {
-                    let address = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, fd, 0);
+                    let address = libc::mmap(
+                        std::ptr::null_mut(),
+                        4096,
+                        libc::PROT_READ,
+                        libc::MAP_SHARED,
+                        fd,
+                        0,
+                    );
                     assert_eq!(address, libc::MAP_FAILED, "mmap");
                 }
                 3 => _ = libc::ftruncate(fd, 0),
@@ -404,7 +509,11 @@ impl OpenFile {
                 }
             }
         }
-        assert_eq!(self.told_position(), self.position, "the position after an odd call");
+        assert_eq!(
+            self.told_position(),
+            self.position,
+            "the position after an odd call"
+        );
     }
 }
 
@@ -418,7 +527,11 @@ fn open(flags: i32) -> Result<File, Errno> {
 }
 
 fn not_negative(position: i64) -> Result<i64, Errno> {
-    if position < 0 { Err(Errno::EINVAL) } else { Ok(position) }
+    if position < 0 {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(position)
+    }
 }
 
 fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {

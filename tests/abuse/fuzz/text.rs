@@ -8,9 +8,28 @@ use super::world::World;
 
 const SPACES: &[u8] = b" \t\n\x0b\x0c\r";
 const INTERESTING: [&str; 22] = [
-    "0", "00", "-1", "+1", "1.5", "0x10", "1,2", "12x", "abc", "2147483647", "2147483648", "4294967295",
-    "4294967296", "9223372036854775807", "18446744073709551616", "99999999999999999999999999x", "4194305",
-    "007", "\0", "1\0", "1e3", "\u{660}",
+    "0",
+    "00",
+    "-1",
+    "+1",
+    "1.5",
+    "0x10",
+    "1,2",
+    "12x",
+    "abc",
+    "2147483647",
+    "2147483648",
+    "4294967295",
+    "4294967296",
+    "9223372036854775807",
+    "18446744073709551616",
+    "99999999999999999999999999x",
+    "4194305",
+    "007",
+    "\0",
+    "1\0",
+    "1e3",
+    "\u{660}",
 ];
 
 pub fn any(rng: &mut Rng, world: &World) -> Vec<u8> {
@@ -41,7 +60,10 @@ fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {
 /// A PID as `echo`, `printf` or a C program writes it.
 fn one(rng: &mut Rng, world: &World) -> Vec<u8> {
     let mut text = world.number(rng).to_string().into_bytes();
-    text.extend_from_slice(pick::<&[u8]>(rng, &[b"", b"\n", b"\0", b"\n\0", b" ", b"\r\n"]));
+    text.extend_from_slice(pick::<&[u8]>(
+        rng,
+        &[b"", b"\n", b"\0", b"\n\0", b" ", b"\r\n"],
+    ));
     text
 }
 
@@ -66,7 +88,12 @@ fn list(rng: &mut Rng, world: &World, count: usize) -> Vec<u8> {
 
 /// A list around the length at which a write is cut.
 fn long(rng: &mut Rng, world: &World) -> Vec<u8> {
-    let len = *pick(rng, &[4000, 4093, 4094, 4095, 4096, 4097, 4098, 4100, 5000, 8191, 8192, 12000]);
+    let len = *pick(
+        rng,
+        &[
+            4000, 4093, 4094, 4095, 4096, 4097, 4098, 4100, 5000, 8191, 8192, 12000,
+        ],
+    );
     let mut text = Vec::new();
     match rng.u32(..3) {
         // Little but white space.

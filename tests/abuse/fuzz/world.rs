@@ -91,14 +91,21 @@ impl World {
             }
             parent.wait_forever()
         };
-        let again = self.free.pop().filter(|number| rng.bool() && !exists(*number));
+        let again = self
+            .free
+            .pop()
+            .filter(|number| rng.bool() && !exists(*number));
         let child = match again {
             Some(number) => Child::start_numbered(number, body),
             None => Child::start(body),
         };
         let thread = threaded.then(|| child.hear() as i32);
         self.next_identity += 1;
-        self.living.push(Living { child, thread, identity: self.next_identity });
+        self.living.push(Living {
+            child,
+            thread,
+            identity: self.next_identity,
+        });
     }
 
     /// Ends a process, or reaps one.
@@ -111,7 +118,11 @@ impl World {
             return;
         }
         let dead = self.living.swap_remove(rng.usize(..self.living.len()));
-        for entry in self.entries.iter_mut().filter(|entry| entry.identity == dead.identity) {
+        for entry in self
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.identity == dead.identity)
+        {
             entry.may_vanish = true;
         }
         dead.child.kill();
@@ -149,16 +160,30 @@ impl World {
     /// `readable` bytes could be read, and notes what it has registered.
     pub fn wrote(&mut self, bytes: &[u8], readable: usize, got: Result<usize, Errno>) {
         let expected = self.expected(bytes, readable, got);
-        assert_eq!(got, expected, "a write of {:?}, {readable} bytes of it readable", String::from_utf8_lossy(bytes));
+        assert_eq!(
+            got,
+            expected,
+            "a write of {:?}, {readable} bytes of it readable",
+            String::from_utf8_lossy(bytes)
+        );
     }
 
     /// The same for a later part of a `writev`, whose error nobody is told.
     pub fn failed_to_write(&mut self, bytes: &[u8]) {
         let expected = self.expected(bytes, bytes.len(), Err(Errno::ESRCH));
-        assert!(expected.is_err(), "a part of a writev failed, {:?}: {expected:?}", String::from_utf8_lossy(bytes));
+        assert!(
+            expected.is_err(),
+            "a part of a writev failed, {:?}: {expected:?}",
+            String::from_utf8_lossy(bytes)
+        );
     }
 
-    fn expected(&mut self, bytes: &[u8], readable: usize, got: Result<usize, Errno>) -> Result<usize, Errno> {
+    fn expected(
+        &mut self,
+        bytes: &[u8],
+        readable: usize,
+        got: Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
         if readable < bytes.len().min(4096) {
             return Err(Errno::EFAULT);
         }
@@ -180,7 +205,12 @@ impl World {
             }
             if !self.entries.iter().any(|entry| entry.identity == identity) {
                 let may_vanish = identity > FOREIGN && pid != 1 && pid != getpid();
-                self.entries.push(Entry { identity, number: pid, ms: 0, may_vanish });
+                self.entries.push(Entry {
+                    identity,
+                    number: pid,
+                    ms: 0,
+                    may_vanish,
+                });
             }
             self.registrations += 1;
             written = Ok(*end);
@@ -192,7 +222,8 @@ impl World {
     pub fn check(&mut self, counter: &mut Counter) {
         counter.call();
         let text = status::text();
-        self.accept(text.as_bytes()).unwrap_or_else(|why| panic!("{why}\nin:\n{text}"));
+        self.accept(text.as_bytes())
+            .unwrap_or_else(|why| panic!("{why}\nin:\n{text}"));
     }
 
     /// Compares a new snapshot with the registrations, and notes which of them are gone by now.
@@ -205,18 +236,31 @@ impl World {
             let line = lines.next_if(|line| line.pid == entry.number);
             match line {
                 Some(line) if line.ms < entry.ms => {
-                    return Err(format!("the time of {} went from {} to {}", line.pid, entry.ms, line.ms));
+                    return Err(format!(
+                        "the time of {} went from {} to {}",
+                        line.pid, entry.ms, line.ms
+                    ));
                 }
                 Some(line) if undisturbed && line.ms != 0 => {
                     return Err(format!("{} has a time before any update", line.pid));
                 }
                 Some(line) => shown.push(Some(line.ms)),
                 None if entry.may_vanish && !undisturbed => shown.push(None),
-                None => return Err(format!("{} is missing or misplaced; {}", entry.number, self.describe())),
+                None => {
+                    return Err(format!(
+                        "{} is missing or misplaced; {}",
+                        entry.number,
+                        self.describe()
+                    ));
+                }
             }
         }
         if let Some(line) = lines.next() {
-            return Err(format!("a line of {} is one too many; {}", line.pid, self.describe()));
+            return Err(format!(
+                "a line of {} is one too many; {}",
+                line.pid,
+                self.describe()
+            ));
         }
 
         let mut shown = shown.into_iter();
@@ -245,9 +289,15 @@ fn parse(text: &[u8]) -> Option<Vec<Line>> {
     text.split_inclusive('\n')
         .map(|line| {
             let (pid, ms) = line.strip_suffix('\n')?.split_once(": ")?;
-            let plain = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+            let plain = |digits: &str| {
+                digits.bytes().all(|b| b.is_ascii_digit())
+                    && (digits == "0" || !digits.starts_with('0'))
+            };
             (plain(pid) && plain(ms)).then_some(())?;
-            Some(Line { pid: pid.parse().ok()?, ms: ms.parse().ok()? })
+            Some(Line {
+                pid: pid.parse().ok()?,
+                ms: ms.parse().ok()?,
+            })
         })
         .collect()
 }

@@ -69,13 +69,20 @@ impl Child {
         Self::start(|_| burn_ms(u64::MAX))
     }
 
-    fn spawn(flags: u64, number: Option<i32>, body: impl FnOnce(&mut Parent)) -> Result<Self, Errno> {
+    fn spawn(
+        flags: u64,
+        number: Option<i32>,
+        body: impl FnOnce(&mut Parent),
+    ) -> Result<Self, Errno> {
         let (child_reads, to) = pipe();
         let (from, child_writes) = pipe();
         let pid = clone3(flags, number)?;
         if pid == 0 {
             drop((to, from));
-            let mut parent = Parent { to: child_writes, from: child_reads };
+            let mut parent = Parent {
+                to: child_writes,
+                from: child_reads,
+            };
             parent.run(body);
         }
         Ok(Self { pid, to, from })
@@ -109,11 +116,15 @@ impl Child {
         }
         if kind == [PANIC] {
             let mut message = String::new();
-            (&self.from).read_to_string(&mut message).expect("the child's message");
+            (&self.from)
+                .read_to_string(&mut message)
+                .expect("the child's message");
             panic!("in a child: {message}");
         }
         let mut number = [0; 8];
-        (&self.from).read_exact(&mut number).expect("the child's number");
+        (&self.from)
+            .read_exact(&mut number)
+            .expect("the child's number");
         Some(i64::from_ne_bytes(number))
     }
 
@@ -252,11 +263,15 @@ pub fn burn_ms(ms: u64) {
 pub fn burn_system_ms(ms: u64) {
     let mut zeroes = File::open("/dev/zero").expect("/dev/zero");
     let mut buffer = vec![0; 1 << 18];
-    burn(ms, || zeroes.read_exact(&mut buffer).expect("reading zeroes"));
+    burn(ms, || {
+        zeroes.read_exact(&mut buffer).expect("reading zeroes")
+    });
 }
 
 fn burn(ms: u64, mut some: impl FnMut()) {
-    let now = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("the thread's clock"));
+    let now = || {
+        Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("the thread's clock"))
+    };
     let end = now().saturating_add(Duration::from_millis(ms));
     while now() < end {
         some();

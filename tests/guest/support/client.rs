@@ -10,7 +10,10 @@ use std::process::{Command, Output};
 
 /// The C clients that were compiled together with the tests.
 pub const BURN: Client = Client("burn", include_bytes!(concat!(env!("OUT_DIR"), "/burn")));
-pub const COURSEWORK: Client = Client("coursework", include_bytes!(concat!(env!("OUT_DIR"), "/coursework")));
+pub const COURSEWORK: Client = Client(
+    "coursework",
+    include_bytes!(concat!(env!("OUT_DIR"), "/coursework")),
+);
 pub const STDIO: Client = Client("stdio", include_bytes!(concat!(env!("OUT_DIR"), "/stdio")));
 
 /// A program that this test binary carries inside it.
@@ -45,11 +48,17 @@ impl Client {
 pub fn run(command: &mut Command) -> String {
     let output = output(command);
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}: {complaint}", output.status);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}: {complaint}",
+        output.status
+    );
     assert!(complaint.is_empty(), "{command:?}: {complaint}");
     String::from_utf8(output.stdout).expect("text")
 }
 
 pub fn output(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"))
+    command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"))
 }

@@ -43,10 +43,14 @@ impl Drop for Crowd {
 /// Starts the crowd, tells their numbers, and ends them when told.
 fn hold(parent: &mut Parent, size: usize) {
     let mut stacks = vec![0u128; size * STACK / size_of::<u128>()];
-    let pids: Vec<_> = stacks.chunks_exact_mut(STACK / size_of::<u128>()).map(start).collect();
+    let pids: Vec<_> = stacks
+        .chunks_exact_mut(STACK / size_of::<u128>())
+        .map(start)
+        .collect();
     pids.iter().for_each(|pid| parent.tell(pid.as_raw().into()));
     parent.wait();
-    pids.iter().for_each(|pid| kill(*pid, Signal::SIGKILL).expect("kill"));
+    pids.iter()
+        .for_each(|pid| kill(*pid, Signal::SIGKILL).expect("kill"));
     for pid in pids {
         waitpid(pid, Some(WaitPidFlag::__WALL)).expect("waitpid");
     }
@@ -55,7 +59,14 @@ fn hold(parent: &mut Parent, size: usize) {
 fn start(stack: &mut [u128]) -> Pid {
     let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
     // SAFETY: The new process has a stack of its own, and has ended when `hold` frees it.
-    let pid = unsafe { libc::clone(idle, stack.as_mut_ptr_range().end.cast(), flags, ptr::null_mut()) };
+    let pid = unsafe {
+        libc::clone(
+            idle,
+            stack.as_mut_ptr_range().end.cast(),
+            flags,
+            ptr::null_mut(),
+        )
+    };
     Pid::from_raw(Errno::result(pid).expect("clone"))
 }
 

@@ -68,9 +68,13 @@ impl Module {
 
 /// Loads the module with one `finit_module`, so that its own error is seen.
 pub fn insmod(parameters: &[(&str, &str)]) -> Result<(), Errno> {
-    let path = PathBuf::from(env::var_os("MP1_KO").unwrap_or_else(|| OsString::from("/lib/mp1/mp1.ko")));
+    let path =
+        PathBuf::from(env::var_os("MP1_KO").unwrap_or_else(|| OsString::from("/lib/mp1/mp1.ko")));
     let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let parameters: Vec<String> = parameters.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let parameters: Vec<String> = parameters
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     let parameters = CString::new(parameters.join(" ")).expect("no NUL in a parameter");
     finit_module(&file, &parameters, ModuleInitFlags::empty())
 }
@@ -80,5 +84,8 @@ pub fn rmmod() -> Result<(), Errno> {
 }
 
 pub fn is_loaded() -> bool {
-    fs::read_to_string("/proc/modules").expect("/proc/modules").lines().any(|line| line.starts_with("mp1 "))
+    fs::read_to_string("/proc/modules")
+        .expect("/proc/modules")
+        .lines()
+        .any(|line| line.starts_with("mp1 "))
 }

@@ -24,7 +24,11 @@ pub struct Line {
 
 /// Opens the file for writing, as `>` of a shell does.
 pub fn writer() -> File {
-    OpenOptions::new().write(true).truncate(true).open(PATH).expect("opening for writing")
+    OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(PATH)
+        .expect("opening for writing")
 }
 
 pub fn reader() -> File {
@@ -32,7 +36,11 @@ pub fn reader() -> File {
 }
 
 pub fn reader_and_writer() -> File {
-    OpenOptions::new().read(true).write(true).open(PATH).expect("opening for both")
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(PATH)
+        .expect("opening for both")
 }
 
 /// Opens the file and gives it these bytes in one `write`.
@@ -48,7 +56,9 @@ pub fn register(pid: i32) {
 
 /// Registers them all with as few writes as the file allows.
 pub fn register_all(pids: &[i32]) {
-    writer().write_all(list(pids).as_bytes()).expect("registering");
+    writer()
+        .write_all(list(pids).as_bytes())
+        .expect("registering");
 }
 
 /// Returns the numbers as they can be written, one a line.
@@ -78,7 +88,10 @@ pub fn pids() -> Vec<i32> {
 pub fn ms_of(pid: i32) -> u64 {
     let lines = lines();
     let mut found = lines.iter().filter(|line| line.pid == pid);
-    let ms = found.next().unwrap_or_else(|| panic!("no line of {pid} in {lines:?}")).ms;
+    let ms = found
+        .next()
+        .unwrap_or_else(|| panic!("no line of {pid} in {lines:?}"))
+        .ms;
     assert_eq!(found.next(), None, "two lines of {pid} in {lines:?}");
     ms
 }
@@ -89,16 +102,23 @@ pub fn parse(text: &str) -> Vec<Line> {
 }
 
 fn parse_line(line: &str) -> Line {
-    let parsed = line.strip_suffix('\n').and_then(|line| line.split_once(": ")).and_then(|(pid, ms)| {
-        let line = Line { pid: plain_decimal(pid)?, ms: plain_decimal(ms)? };
-        (line.pid > 0).then_some(line)
-    });
+    let parsed = line
+        .strip_suffix('\n')
+        .and_then(|line| line.split_once(": "))
+        .and_then(|(pid, ms)| {
+            let line = Line {
+                pid: plain_decimal(pid)?,
+                ms: plain_decimal(ms)?,
+            };
+            (line.pid > 0).then_some(line)
+        });
     parsed.unwrap_or_else(|| panic!("no line of the form \"PID: MS\\n\": {line:?}"))
 }
 
 /// Parses what has no sign, no leading zero and nothing but digits.
 fn plain_decimal<T: std::str::FromStr>(digits: &str) -> Option<T> {
-    let plain = digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    let plain =
+        digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
     plain.then(|| digits.parse().ok())?
 }
 

@@ -47,8 +47,9 @@ impl Trace {
     pub fn start() -> Self {
         let instance = Path::new(TRACEFS).join("instances/mp1");
         fs::create_dir(&instance).expect("an instance of tracefs");
-        let set =
-            |file: String, value| fs::write(instance.join(&file), value).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let set = |file: String, value| {
+            fs::write(instance.join(&file), value).unwrap_or_else(|e| panic!("{file}: {e}"))
+        };
         set("trace_clock".to_owned(), "mono");
         for event in EVENTS {
             set(format!("events/{event}/enable"), "1");
@@ -58,7 +59,12 @@ impl Trace {
             .custom_flags(libc::O_NONBLOCK)
             .open(instance.join("trace_pipe"))
             .expect("trace_pipe");
-        Self { instance, pipe: BufReader::new(pipe), begun: String::new(), events: Vec::new() }
+        Self {
+            instance,
+            pipe: BufReader::new(pipe),
+            begun: String::new(),
+            events: Vec::new(),
+        }
     }
 
     /// Returns what the module has done since the start. While it is loaded: its functions have no names afterwards.
@@ -80,7 +86,11 @@ impl Trace {
 
     /// Returns the moments at which this happened.
     pub fn times_of(&mut self, what: &What) -> Vec<u64> {
-        self.events().iter().filter(|event| event.what == *what).map(|event| event.at).collect()
+        self.events()
+            .iter()
+            .filter(|event| event.what == *what)
+            .map(|event| event.at)
+            .collect()
     }
 }
 
@@ -95,13 +105,23 @@ impl Drop for Trace {
 /// Parses ` <idle>-0 [001] d.h1. 12.345678: hrtimer_expire_entry: hrtimer=... function=...`.
 fn parse(line: &str) -> Event {
     let mut words = line.split_whitespace().skip_while(|word| !is_time(word));
-    let time = words.next().unwrap_or_else(|| panic!("no time in {line:?}"));
-    let name = words.next().unwrap_or_else(|| panic!("no event in {line:?}"));
-    let at = time.trim_end_matches(':').replace('.', "").parse().expect("microseconds");
+    let time = words
+        .next()
+        .unwrap_or_else(|| panic!("no time in {line:?}"));
+    let name = words
+        .next()
+        .unwrap_or_else(|| panic!("no event in {line:?}"));
+    let at = time
+        .trim_end_matches(':')
+        .replace('.', "")
+        .parse()
+        .expect("microseconds");
     let what = match name {
         "hrtimer_expire_entry:" => What::TimerFired,
         "workqueue_queue_work:" => {
-            let queue = words.find_map(|word| word.strip_prefix("workqueue=")).expect("the name of the queue");
+            let queue = words
+                .find_map(|word| word.strip_prefix("workqueue="))
+                .expect("the name of the queue");
             What::Queued(queue.to_owned())
         }
         "workqueue_execute_start:" => What::WorkBegan,
@@ -114,11 +134,29 @@ fn parse(line: &str) -> Event {
 fn is_time(word: &str) -> bool {
     word.strip_suffix(':')
         .and_then(|word| word.split_once('.'))
-        .is_some_and(|(s, us)| (s.to_owned() + us).bytes().all(|b| b.is_ascii_digit()) && us.len() == 6)
+        .is_some_and(|(s, us)| {
+            (s.to_owned() + us).bytes().all(|b| b.is_ascii_digit()) && us.len() == 6
+        })
 }
 
 /// Returns how many timers of the module are armed.
 pub fn armed_timers() -> usize {
+    timer_list()
+        .lines()
+        .filter(|line| line.contains("[mp1]"))
+        .count()
+}
+
+/// Returns how many timers are armed whose callback is no function of the kernel, or of a module that is loaded.
+pub fn orphaned_timers() -> usize {
+    // A line reads ` #0: <address of the timer>, callback, S:01`, with a number for a callback that has no name.
+    timer_list()
+        .lines()
+        .filter(|line| line.starts_with(" #") && line.contains(">, 0x"))
+        .count()
+}
+
+fn timer_list() -> String {
     let list = fs::read("/proc/timer_list").expect("/proc/timer_list");
-    String::from_utf8_lossy(&list).lines().filter(|line| line.contains("[mp1]")).count()
+    String::from_utf8_lossy(&list).into_owned()
 }
