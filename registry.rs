@@ -181,7 +181,7 @@ struct Intake {
     /// The latest registrations: those that no walk has seen yet. A process may be among them twice,
     /// or be registered already.
     arrivals: List<Registration>,
-    /// How many registrations there are.
+    /// How many registrations there are, settled ones included.
     len: usize,
     /// How many more may arrive before an update is due.
     until_update: usize,
@@ -196,9 +196,8 @@ struct Settled {
 impl Settled {
     /// Adds all of `arrivals` but those of processes that are registered already. Returns how many
     /// these are.
-    fn settle(&mut self, arrivals: List<Registration>) -> usize {
+    fn settle(&mut self, mut arrivals: List<Registration>) -> usize {
         let mut duplicates = 0;
-        let mut arrivals = arrivals;
         while let Some(arrival) = arrivals.pop_front() {
             match self.index.insert(arrival) {
                 Some(registration) => self.list.push_back(registration),
