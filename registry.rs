@@ -53,7 +53,7 @@ use kernel::{
 /// The upper one bounds what is kept of processes that have exited, a registration and a
 /// `struct pid` each. The lower one, and that it grows in between, let a walk over all registrations
 /// be paid for by about as many new ones.
-const UPDATE_DUE_AFTER: (usize, usize) = (8192, 16384);
+pub(crate) const UPDATE_DUE_AFTER: (usize, usize) = (8192, 16384);
 
 /// For how many more lines than expected a reader makes room, so that it need not begin again where a
 /// few have come meanwhile.
@@ -256,8 +256,8 @@ impl Registry {
     /// Registers the processes of `batch` in their order. Those that are registered already stay as
     /// they are.
     ///
-    /// Calls `update` where an update is due before more can be registered. Returns whether nothing
-    /// was registered before.
+    /// Calls `update` where an update is due before more can be registered; `batch` must not hold more
+    /// than the lower limit of [`UPDATE_DUE_AFTER`]. Returns whether nothing was registered before.
     ///
     /// Context: may sleep.
     pub(crate) fn register(&self, mut batch: Batch, update: impl Fn()) -> bool {

@@ -15,7 +15,8 @@ use crate::{
     process::Process,
     registry::{
         Batch,
-        Registry, //
+        Registry,
+        UPDATE_DUE_AFTER, //
     },
     timer::Periodic, //
 };
@@ -35,6 +36,10 @@ use kernel::{
 
 /// How much of a write is taken.
 const WRITE_MAX: usize = 4096;
+
+// A PID takes two bytes with the white space behind it. What one write registers at once must fit
+// between two updates.
+const _: () = assert!(WRITE_MAX.div_ceil(2) <= UPDATE_DUE_AFTER.0);
 
 /// The longest write for which no memory is allocated: one PID, and some white space.
 const SHORT_WRITE: usize = 32;
