@@ -19,7 +19,7 @@ mod support;
 use std::env;
 use std::time::Instant;
 
-use kernel_log::KernelLog;
+use support::kernel_log::KernelLog;
 
 const USAGE: &str = "usage: abuse faults
        abuse fuzz CALLS [SEED]
@@ -31,7 +31,7 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
 
     let started = Instant::now();
-    let log = KernelLog::from_now();
+    let mut log = KernelLog::from_now();
     match arguments[..] {
         ["faults"] => fault_points::run(),
         ["fuzz", calls] => fuzz::run(number(calls), entropy()),
@@ -42,7 +42,7 @@ fn main() {
         ["hostile", attack, count] => hostile::run(attack, Some(number(count) as usize)),
         _ => panic!("{USAGE}"),
     }
-    log.expect_no_report();
+    kernel_log::expect_no_report(&mut log);
     println!(
         "abuse {}: passed in {} s",
         arguments.join(" "),

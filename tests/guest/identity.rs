@@ -161,21 +161,16 @@ fn exec_keeps_the_registration() {
 
 #[test]
 fn exec_by_another_thread_keeps_the_registration() {
-    let _module = Module::with_interval(10);
-    let child = Child::start(|parent| {
-        child::burn_ms(30);
-        parent.tell(0);
-        parent.wait();
-        let path = client::BURN.path();
-        thread::spawn(move || panic!("exec: {}", Command::new(path).arg("40").exec()));
-        parent.wait_forever()
-    });
-    child.hear();
-    check_exec(&child);
+    check_exec_by_another_thread(|parent| parent.wait_forever());
 }
 
 #[test]
 fn exec_by_another_thread_after_the_first_has_returned_keeps_the_registration() {
+    check_exec_by_another_thread(|_| end_this_thread());
+}
+
+/// Lets the second thread of a process call `exec`, while the first does as told.
+fn check_exec_by_another_thread(first: impl FnOnce(&mut Parent)) {
     let _module = Module::with_interval(10);
     let child = Child::start(|parent| {
         child::burn_ms(30);
@@ -183,7 +178,7 @@ fn exec_by_another_thread_after_the_first_has_returned_keeps_the_registration() 
         parent.wait();
         let path = client::BURN.path();
         thread::spawn(move || panic!("exec: {}", Command::new(path).arg("40").exec()));
-        end_this_thread()
+        first(parent);
     });
     child.hear();
     check_exec(&child);

@@ -2,51 +2,27 @@
 
 //! Loading and unloading, at any moment and with nothing left.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 
 use crate::support::child::{self, Child};
 use crate::support::crowd::Crowd;
+use crate::support::kernel_log::{KernelLog, LOST};
 use crate::support::module::{Machine, Module, insmod, is_loaded, rmmod};
 use crate::support::status;
 use crate::support::trace;
 use crate::support::wait;
 
-/// The kernel's log from now on.
-struct Log(File);
-
-impl Log {
-    fn from_now() -> Self {
-        let mut log = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open("/dev/kmsg")
-            .expect("/dev/kmsg");
-        log.seek(SeekFrom::End(0)).expect("the end of the log");
-        Self(log)
-    }
-
-    /// Returns the messages that tell of the module.
-    fn lines(&mut self) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut record = [0; 8192];
-        // One read is one record; its message is between the first semicolon and the first newline.
-        while let Ok(length) = self.0.read(&mut record) {
-            let text = String::from_utf8_lossy(&record[..length]);
-            let message = text
-                .split_once(';')
-                .and_then(|(_, message)| message.lines().next())
-                .expect("a message");
-            if message.contains("mp1") {
-                lines.push(message.to_owned());
-            }
-        }
-        lines
-    }
+/// Returns what the kernel's log has said of the module since it was last asked.
+fn lines_of_module(log: &mut KernelLog) -> Vec<String> {
+    let mut messages = log.messages();
+    assert!(!messages.iter().any(|message| message == LOST));
+    messages.retain(|message| message.contains("mp1"));
+    messages
 }
 
 fn assert_nothing_left() {
@@ -102,15 +78,15 @@ fn one_line_in_the_log_at_load_and_one_at_unload() {
     insmod(&[]).expect("insmod");
     rmmod().expect("rmmod");
 
-    let mut log = Log::from_now();
+    let mut log = KernelLog::from_now();
     insmod(&[]).expect("insmod");
-    let lines = log.lines();
+    let lines = lines_of_module(&mut log);
     assert!(
         matches!(&lines[..], [line] if line.starts_with("mp1: ")),
         "{lines:?}"
     );
     rmmod().expect("rmmod");
-    let lines = log.lines();
+    let lines = lines_of_module(&mut log);
     assert!(
         matches!(&lines[..], [line] if line.starts_with("mp1: ")),
         "{lines:?}"
@@ -120,7 +96,7 @@ fn one_line_in_the_log_at_load_and_one_at_unload() {
 #[test]
 fn no_line_in_the_log_for_registrations_updates_and_refusals() {
     let _module = Module::with_interval(10);
-    let mut log = Log::from_now();
+    let mut log = KernelLog::from_now();
     let child = Child::sleeper();
     status::register(child.pid());
     status::register(child.pid());
@@ -130,7 +106,7 @@ fn no_line_in_the_log_for_registrations_updates_and_refusals() {
     drop(child);
     status::await_update();
     wait::until("nothing to be registered", || status::text().is_empty());
-    assert_eq!(log.lines(), Vec::<String>::new());
+    assert_eq!(lines_of_module(&mut log), Vec::<String>::new());
 }
 
 #[test]
@@ -156,14 +132,14 @@ fn beyond_the_bounds_insmod_fails_with_einval_and_one_line_that_says_why() {
         "4294967306",
         "9223372036854775807",
     ] {
-        let mut log = Log::from_now();
+        let mut log = KernelLog::from_now();
         assert_eq!(
             insmod(&[("interval_ms", value)]),
             Err(Errno::EINVAL),
             "{value}"
         );
         assert_nothing_left();
-        let lines = log.lines();
+        let lines = lines_of_module(&mut log);
         let [line] = &lines[..] else {
             panic!("{value}: {lines:?}")
         };
@@ -177,7 +153,7 @@ fn beyond_the_bounds_insmod_fails_with_einval_and_one_line_that_says_why() {
 fn an_interval_ms_that_is_no_number_fails_with_einval_and_one_line_that_says_why() {
     let _machine = Machine::take();
     for value in ["abc", "", "5s", "1.5", "99999999999999999999"] {
-        let mut log = Log::from_now();
+        let mut log = KernelLog::from_now();
         assert_eq!(
             insmod(&[("interval_ms", value)]),
             Err(Errno::EINVAL),
@@ -185,7 +161,7 @@ fn an_interval_ms_that_is_no_number_fails_with_einval_and_one_line_that_says_why
         );
         assert_nothing_left();
         // These the kernel refuses, before the module has a say.
-        let lines = log.lines();
+        let lines = lines_of_module(&mut log);
         let [line] = &lines[..] else {
             panic!("{value:?}: {lines:?}")
         };

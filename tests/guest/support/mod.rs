@@ -6,6 +6,7 @@ pub mod child;
 pub mod client;
 pub mod cputime;
 pub mod crowd;
+pub mod kernel_log;
 pub mod module;
 pub mod status;
 pub mod trace;
