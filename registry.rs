@@ -46,6 +46,7 @@ use kernel::{
         UniqueArc, //
     }, //
 };
+use pin_init::init_array_from_fn;
 
 /// How many registrations may follow an update before the next one is due, whatever the timer says:
 /// as many as there were after the update, but within these limits.
@@ -130,16 +131,12 @@ const INDEX_BITS: u32 = 13;
 
 /// All registrations by process: a hash table of [`Process::key`].
 struct Index {
-    /// As many as `1 << INDEX_BITS`.
-    buckets: KVVec<List<Registration, 1>>,
+    buckets: KVBox<[List<Registration, 1>; 1 << INDEX_BITS]>,
 }
 
 impl Index {
     fn new() -> Result<Self> {
-        let mut buckets = KVVec::with_capacity(1 << INDEX_BITS, GFP_KERNEL)?;
-        for _ in 0..1 << INDEX_BITS {
-            buckets.push(List::new(), GFP_KERNEL)?;
-        }
+        let buckets = KVBox::init(init_array_from_fn(|_| List::new()), GFP_KERNEL)?;
         Ok(Self { buckets })
     }
 
