@@ -8,7 +8,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?= $(shell awk '/^[^\#]/ { print $$1; exit }' tests/kernels)
 TEST ?=
 
-.PHONY: all modules modules_install clean demo test test-all soak bench lint help
+.PHONY: all modules modules_install clean demo test test-all soak soak-brief bench lint help
 
 all: modules
 
@@ -37,6 +37,9 @@ test-all:
 soak:
 	@scripts/soak
 
+soak-brief:
+	@scripts/soak brief
+
 bench:
 	@scripts/bench $(KERNEL)
 
@@ -54,6 +57,7 @@ help:
 	@echo '  make test             run the tests; TEST=NAME: those with NAME in their names'
 	@echo '  make test-all         run them on every kernel of tests/kernels'
 	@echo '  make soak             attack the module on kernels that catch mistakes (hours)'
+	@echo '  make soak-brief       the part of it that a quarter of an hour has room for'
 	@echo '  make bench            count what the module costs, beside a C twin (some minutes)'
 	@echo '  KERNEL=NAME           of tests/kernels, for demo, test and bench ($(KERNEL))'
 	@echo 'On the sources:'

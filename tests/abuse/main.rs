@@ -12,6 +12,7 @@ mod hostile;
 mod kernel_log;
 mod leaks;
 mod races;
+mod stalled;
 #[allow(dead_code, reason = "shared with the guest tests, which use all of it")]
 #[path = "../guest/support/mod.rs"]
 mod support;
@@ -24,7 +25,8 @@ use support::kernel_log::KernelLog;
 const USAGE: &str = "usage: abuse faults
        abuse fuzz CALLS [SEED]
        abuse races SECONDS [SEED]
-       abuse hostile pinned|crowd|unread|opens|memcg|cycles [COUNT]";
+       abuse hostile pinned|crowd|unread|opens|memcg|cycles [COUNT]
+       abuse stalled";
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -38,6 +40,7 @@ fn main() {
         ["fuzz", calls, seed] => fuzz::run(number(calls), number(seed)),
         ["races", seconds] => races::run(number(seconds), entropy()),
         ["races", seconds, seed] => races::run(number(seconds), number(seed)),
+        ["stalled"] => stalled::run(),
         ["hostile", attack] => hostile::run(attack, None),
         ["hostile", attack, count] => hostile::run(attack, Some(number(count) as usize)),
         _ => panic!("{USAGE}"),
