@@ -230,9 +230,10 @@ impl World {
     pub fn accept(&mut self, text: &[u8]) -> Result<(), String> {
         let lines = parse(text).ok_or("not all are lines of the form \"PID: MS\\n\"")?;
         let undisturbed = !self.updates && self.registrations < UNDISTURBED;
-        let mut lines = lines.iter().peekable();
+        // From the end: where a number has come back, its later owner is the one that must be there.
+        let mut lines = lines.iter().rev().peekable();
         let mut shown = Vec::new();
-        for entry in &self.entries {
+        for entry in self.entries.iter().rev() {
             let line = lines.next_if(|line| line.pid == entry.number);
             match line {
                 Some(line) if line.ms < entry.ms => {
@@ -263,7 +264,7 @@ impl World {
             ));
         }
 
-        let mut shown = shown.into_iter();
+        let mut shown = shown.into_iter().rev();
         self.entries.retain_mut(|entry| {
             let ms = shown.next().expect("one for each entry");
             entry.ms = ms.unwrap_or_default();
@@ -282,8 +283,6 @@ impl World {
     }
 }
 
-/// A dead process whose number came back can stand next to its successor, so lines are matched first come, first served: that
-/// could only mistake the one for the other where both are there, and they are equal then but for their time.
 fn parse(text: &[u8]) -> Option<Vec<Line>> {
     let text = std::str::from_utf8(text).ok()?;
     text.split_inclusive('\n')
