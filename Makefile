@@ -8,7 +8,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?= $(shell awk '/^[^\#]/ { print $$1; exit }' tests/kernels)
 TEST ?=
 
-.PHONY: all modules modules_install clean demo test test-all soak soak-brief bench lint help
+.PHONY: all modules modules_install clean demo test test-all soak soak-brief bench bench-native lint help
 
 all: modules
 
@@ -43,6 +43,9 @@ soak-brief:
 bench:
 	@scripts/bench $(KERNEL)
 
+bench-native:
+	@scripts/bench-native
+
 lint:
 	@scripts/lint
 
@@ -59,6 +62,7 @@ help:
 	@echo '  make soak             attack the module on kernels that catch mistakes (hours)'
 	@echo '  make soak-brief       the part of it that a quarter of an hour has room for'
 	@echo '  make bench            count what the module costs, beside a C twin (some minutes)'
+	@echo '  make bench-native     compare the times of both on User Mode Linux (some minutes)'
 	@echo '  KERNEL=NAME           of tests/kernels, for demo, test and bench ($(KERNEL))'
 	@echo 'On the sources:'
 	@echo '  make lint             formatting and lints'

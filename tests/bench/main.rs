@@ -5,13 +5,17 @@
 //! Runs in a machine whose time stamp counter counts instructions (QEMU's `-icount shift=0`), with the
 //! modules beside it. Prints one figure a line, tab separated: figure, subject, number of
 //! registrations, value. `scripts/bench` makes a table of them.
+//!
+//! With the argument `native` it compares the times of the two modules instead, see [`native`].
 
 mod clock;
 mod memory;
+mod native;
 mod processes;
 mod subject;
 mod trace;
 
+use std::env;
 use std::error::Error;
 use std::fs;
 use std::fs::File;
@@ -44,6 +48,12 @@ const IDLE: Duration = Duration::from_secs(60);
 
 fn main() -> Result {
     processes::lift_limits()?;
+    if env::args()
+        .nth(1)
+        .is_some_and(|argument| argument == "native")
+    {
+        return native::compare();
+    }
     // The kernel still does things of its own right after boot.
     sleep(Duration::from_secs(5));
 

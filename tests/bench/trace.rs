@@ -18,7 +18,7 @@ const WORK: [&str; 2] = [
 const TIMERS: [&str; 2] = ["timer/timer_expire_entry", "timer/hrtimer_expire_entry"];
 
 pub struct Event {
-    /// In instructions.
+    /// In instructions, or microseconds; see [`record`].
     time: u64,
     pub name: String,
 }
@@ -28,7 +28,7 @@ pub fn watch(time: Duration, module: &str) -> Result<Vec<Event>> {
     record_events(&[WORK, TIMERS].concat(), time, module)
 }
 
-/// The instructions of each update of `module` within `time`.
+/// The instructions of each update of `module` within `time`; on User Mode Linux, microseconds.
 pub fn updates(time: Duration, module: &str) -> Result<Vec<u64>> {
     Ok(spans(
         &record_events(&WORK, time, module)?,
@@ -93,14 +93,16 @@ fn spans(events: &[Event], start: &str) -> Vec<u64> {
 
 /// Lets the tracer run during `action`.
 fn record(action: impl FnOnce() -> Result) -> Result {
-    set("trace_clock", "x86-tsc")?;
+    // User Mode Linux has no such clock, and that of its scheduler counts jiffies.
+    set("trace_clock", "x86-tsc").or_else(|_| set("trace_clock", "mono"))?;
     set("trace", "")?;
     set("tracing_on", "1")?;
     action()?;
     set("tracing_on", "0")
 }
 
-/// What the tracer has seen, in `relevant` lines: "TASK-PID [CPU] FLAGS TIME: NAME ...".
+/// What the tracer has seen, in `relevant` lines: "TASK-PID [CPU] FLAGS TIME: NAME ...", where TIME has
+/// a point and six digits if it is in seconds.
 fn recorded(relevant: impl Fn(&str) -> bool) -> Result<Vec<Event>> {
     let text = fs::read_to_string(Path::new(TRACING).join("trace"))?;
     text.lines()
@@ -116,7 +118,7 @@ fn parse(line: &str) -> Result<Event> {
         .last()
         .ok_or("a trace line without a time")?;
     Ok(Event {
-        time: time.parse()?,
+        time: time.replace('.', "").parse()?,
         name: name.to_owned(),
     })
 }

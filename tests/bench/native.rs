@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Compares the time that mp1 and its C twin take, where the processor runs the kernel's code
+//! natively: on User Mode Linux.
+//!
+//! The machine does other things meanwhile, so a time by itself says little. mp1, the twin and the
+//! floor are measured in turns, many rounds within one boot, and what counts is the ratio of the two
+//! modules in a round, and how much it varies between the rounds.
+//!
+//! A system call of User Mode Linux costs far more than a registration, so one `writev` registers many
+//! processes: the module's write is called for each vector.
+
+use std::fs;
+use std::fs::File;
+use std::io::IoSlice;
+use std::io::Write;
+use std::thread::sleep;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::BUFFERS;
+use crate::Result;
+use crate::clock::instructions as ticks;
+use crate::processes::Sleepers;
+use crate::read_to_end;
+use crate::subject::SUBJECTS;
+use crate::subject::Subject;
+use crate::trace;
+
+const SIZES: [usize; 3] = [100, 1000, 3000];
+
+const ROUNDS: usize = 60;
+
+/// How many processes one `writev` registers.
+const VECTORS: usize = 1000;
+
+/// How often a round reads all lines.
+const READS: usize = 15;
+
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// For how long a round watches updates.
+const UPDATES: Duration = Duration::from_millis(200);
+
+const NULL: &str = "/proc/mp1_twin/null";
+
+/// The figures of a round, in this order: registering while the number of processes grows from half of
+/// them to all; registering all once more, who thus are in the processor's caches; and so on.
+const FIGURES: [&str; 4] = [
+    "native-register",
+    "native-register-again",
+    "native-read",
+    "native-update",
+];
+
+/// Nanoseconds, each for one process.
+type Times = [f64; FIGURES.len()];
+
+/// What is measured in each round.
+struct Round {
+    mp1: Times,
+    twin: Times,
+    /// The same calls of a file that does nothing, and updates of an empty list.
+    floor: Times,
+}
+
+pub fn compare() -> Result {
+    let ns_per_tick = calibrate();
+    let mut sleepers = Sleepers::new();
+    for size in SIZES {
+        sleepers.grow(size)?;
+        let pids = sleepers.written();
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let [mp1, twin, _] = &SUBJECTS;
+            rounds.push(Round {
+                mp1: measure(mp1, mp1.status, pids, ns_per_tick)?,
+                twin: measure(twin, twin.status, pids, ns_per_tick)?,
+                floor: measure(twin, NULL, pids, ns_per_tick)?,
+            });
+        }
+        for (index, figure) in FIGURES.iter().enumerate() {
+            report(figure, size, &rounds, index);
+        }
+    }
+    sleepers.kill()
+}
+
+/// The length of a tick of the time stamp counter. The kernel comes to rest after its boot meanwhile.
+fn calibrate() -> f64 {
+    let (start, first) = (Instant::now(), ticks());
+    sleep(Duration::from_secs(3));
+    start.elapsed().as_nanos() as f64 / (ticks() - first) as f64
+}
+
+/// What `file` costs in `subject`, which is loaded anew.
+fn measure(subject: &Subject, file: &str, pids: &[Vec<u8>], ns_per_tick: f64) -> Result<Times> {
+    let vectors: Vec<_> = pids.iter().map(|pid| IoSlice::new(pid)).collect();
+    let (first, second) = vectors.split_at(vectors.len() / 2);
+
+    let module = subject.load(INTERVAL)?;
+    let mut status = File::options().write(true).open(file)?;
+    write_all(&mut status, first)?;
+    let register = write_all(&mut status, second)? as f64 / second.len() as f64;
+
+    let updates = trace::updates(UPDATES, subject.module)?;
+    if updates.is_empty() {
+        return Err("no update was seen".into());
+    }
+    let update = updates.iter().sum::<u64>() as f64 / updates.len() as f64;
+
+    let mut buffer = vec![0; BUFFERS[0].1];
+    let mut reads = Vec::new();
+    for _ in 0..READS {
+        let start = ticks();
+        read_to_end(file, &mut buffer)?;
+        reads.push((ticks() - start) as f64);
+    }
+    let read = quartiles(reads)[1];
+    let lines = fs::read_to_string(file)?.lines().count();
+    if lines != if file == NULL { 0 } else { pids.len() } {
+        return Err(format!("{file}: {lines} lines").into());
+    }
+    drop((status, module));
+
+    let _module = subject.load(INTERVAL)?;
+    let mut status = File::options().write(true).open(file)?;
+    write_all(&mut status, &vectors)?;
+    let again = write_all(&mut status, &vectors)? as f64 / pids.len() as f64;
+
+    Ok([
+        register * ns_per_tick,
+        again * ns_per_tick,
+        read * ns_per_tick / pids.len() as f64,
+        update * 1000.0 / pids.len() as f64,
+    ])
+}
+
+/// Registers a process with each vector, and returns the ticks that it took.
+fn write_all(file: &mut File, vectors: &[IoSlice]) -> Result<u64> {
+    let mut written = 0;
+    let start = ticks();
+    for some in vectors.chunks(VECTORS) {
+        written += file.write_vectored(some)?;
+    }
+    let time = ticks() - start;
+    if written != vectors.iter().map(|vector| vector.len()).sum() {
+        return Err("a short write".into());
+    }
+    Ok(time)
+}
+
+/// Prints one figure of all rounds: the medians of the times, and the quartiles of the ratio of mp1 to
+/// the twin, with and without what the kernel spends around both.
+fn report(figure: &str, size: usize, rounds: &[Round], index: usize) {
+    let print = |subject: &str, value: f64| println!("{figure}\t{subject}\t{size}\t{value:.3}");
+    let all = |value: &dyn Fn(&Round) -> f64| quartiles(rounds.iter().map(value).collect());
+
+    print("mp1", all(&|round| round.mp1[index])[1]);
+    print("twin", all(&|round| round.twin[index])[1]);
+    let floor = all(&|round| round.floor[index])[1];
+    print("floor", floor);
+
+    let whole = all(&|round| round.mp1[index] / round.twin[index]);
+    let net = all(&|round| (round.mp1[index] - floor) / (round.twin[index] - floor));
+    for (kind, ratio) in [("ratio", whole), ("ratio-net", net)] {
+        for (quartile, value) in ["q1", "q2", "q3"].iter().zip(ratio) {
+            print(&format!("{kind}-{quartile}"), value);
+        }
+    }
+}
+
+fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
+}
