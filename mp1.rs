@@ -28,9 +28,8 @@ use proc::{
 use registry::Registry;
 use status::StatusFile;
 use timer::{
-    Periodic,
-    Timer,
-    Worker, //
+    Owner,
+    Periodic, //
 };
 use workqueue::OwnedQueue;
 
@@ -52,18 +51,18 @@ module! {
 struct Mp1 {
     /// No reader or writer is inside the module, or will be again.
     _status: File<StatusFile>,
-    /// No timer queues work.
-    _timer: Timer<Registry>,
-    /// No work runs; the last reference to the registry goes.
-    _worker: Worker<Registry>,
+    /// No timer queues work; then, no work runs; the last reference to the registry goes.
+    _updates: Owner<Registry>,
 }
 
 impl kernel::Module for Mp1 {
+    // In line, it belongs to what is given back once the module is loaded.
+    #[inline]
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let interval = interval(by_value(module_parameters::interval_ms.value()))?;
 
         let queue = OwnedQueue::new_unbound(c"mp1")?;
-        let updates = Periodic::new(interval, queue, Registry::new())?;
+        let updates = Periodic::new(interval, queue, Registry::new()?)?;
         let dir = Dir::new(c"mp1", 0o555)?;
         // The last step: users are inside from now on.
         let status = File::new(dir, c"status", 0o666, updates.clone())?;
@@ -71,19 +70,20 @@ impl kernel::Module for Mp1 {
         pr_info!("loaded, updates every {} ms\n", interval.as_millis());
         Ok(Self {
             _status: status,
-            _timer: Timer(updates.clone()),
-            _worker: Worker(updates),
+            _updates: Owner(updates),
         })
     }
 }
 
 impl Drop for Mp1 {
+    #[inline]
     fn drop(&mut self) {
         pr_info!("unloaded\n");
     }
 }
 
 /// Returns the time between updates for the parameter `interval_ms`.
+#[inline]
 fn interval(ms: i64) -> Result<Delta> {
     if (10..=3_600_000).contains(&ms) {
         Ok(Delta::from_millis(ms))

@@ -34,12 +34,14 @@ fn is_space(byte: u8) -> bool {
 
 /// Returns the beginning of `text` up to, and with, its last white space, or [`None`] if it has no
 /// white space: what can be understood of a text of which only the beginning is known.
+#[inline]
 pub(crate) fn complete_part(text: &[u8]) -> Option<&[u8]> {
     let last = text.iter().rposition(|byte| is_space(*byte))?;
     text.get(..=last)
 }
 
 /// Returns `text` without the NUL that ends a string in C, where it is the last byte.
+#[inline]
 pub(crate) fn without_terminator(text: &[u8]) -> &[u8] {
     text.strip_suffix(b"\0").unwrap_or(text)
 }
@@ -79,7 +81,9 @@ impl Iterator for Pids<'_> {
                 return Some(Err(ParseError::Invalid));
             }
             // A number beyond the range stays beyond it.
-            number = (10 * number + u64::from(digit)).min(BEYOND);
+            if number < BEYOND {
+                number = 10 * number + u64::from(digit);
+            }
             self.at += 1;
         }
 

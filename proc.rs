@@ -105,6 +105,7 @@ impl Dir {
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory, or such an entry already.
+    #[inline]
     pub(crate) fn new(name: &CStr, mode: u16) -> Result<Self> {
         // SAFETY: The name ends with NUL and is copied; no parent means `/proc` itself.
         let entry = unsafe { proc_mkdir_mode(name.as_char_ptr(), mode, core::ptr::null_mut()) };
@@ -114,6 +115,7 @@ impl Dir {
 }
 
 impl Drop for Dir {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type's invariant the entry is there until now. The files in it own the
         // directory, or a share or a borrow of it, so none of them is left.
@@ -134,16 +136,24 @@ pub(crate) trait FileOps: Sized {
     fn open(data: <Self::Data as ForeignOwnable>::Borrowed<'_>) -> Result<Self::OpenFile>;
 
     /// Called for all that reads: `read()`, `pread()`, `readv()`, `splice()`, `sendfile()`.
-    fn read_iter(kiocb: Kiocb<'_, Self::OpenFile>, iov: &mut IovIterDest<'_>) -> Result<usize>;
+    fn read_iter(
+        data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        kiocb: Kiocb<'_, Self::OpenFile>,
+        iov: &mut IovIterDest<'_>,
+    ) -> Result<usize>;
 
     /// Called at `write()` and, for each of its vectors, at `writev()`.
     fn write(
+        data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
-        data: UserSliceReader,
+        from: UserSliceReader,
     ) -> Result<usize>;
 
     /// Returns the number of bytes that there are to read, from which `SEEK_END` counts.
-    fn size(file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>) -> Result<usize>;
+    fn size(
+        data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
+    ) -> Result<usize>;
 }
 
 /// A file in `/proc`. Dropping it waits until no operation of it runs, and none will any more.
@@ -207,6 +217,7 @@ impl<T: FileOps, D: Borrow<Dir>> File<T, D> {
 }
 
 impl<T: FileOps, D: Borrow<Dir>> Drop for File<T, D> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type's invariant the entry is there until now.
         unsafe { proc_remove(self.entry.as_ptr()) };
@@ -251,6 +262,17 @@ impl<T: FileOps> Operations<T> {
         }
     };
 
+    /// Borrows what the file owns.
+    ///
+    /// # Safety
+    ///
+    /// `inode` belongs to a [`File<T>`], in an operation of which we are during `'a`.
+    unsafe fn data<'a>(inode: *const bindings::inode) -> <T::Data as ForeignOwnable>::Borrowed<'a> {
+        // SAFETY: `i_private` is what `File::new()` gave, and is there until `proc_remove()` has
+        // waited for the operation.
+        unsafe { <T::Data as ForeignOwnable>::borrow((*inode).i_private.cast()) }
+    }
+
     /// Borrows what the open file owns.
     ///
     /// # Safety
@@ -268,9 +290,8 @@ impl<T: FileOps> Operations<T> {
     ///
     /// `inode` belongs to a [`File<T>`], and `file` is being opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: `i_private` is what `File::new()` gave, and is there until `proc_remove()` has
-        // waited for us.
-        let data = unsafe { <T::Data as ForeignOwnable>::borrow((*inode).i_private.cast()) };
+        // SAFETY: The inode is that of a `File<T>`, of which this is an operation.
+        let data = unsafe { Self::data(inode) };
         match T::open(data) {
             Ok(open_file) => {
                 // SAFETY: The file is being opened: its private data are ours, and nobody reads
@@ -289,11 +310,13 @@ impl<T: FileOps> Operations<T> {
         kiocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
     ) -> isize {
+        // SAFETY: `kiocb` is valid, and its file, an open `File<T>`, has an inode.
+        let data = unsafe { Self::data((*(*kiocb).ki_filp).f_inode) };
         // SAFETY: The file is open, so its private data are a `T::OpenFile`.
         let kiocb = unsafe { Kiocb::from_raw(kiocb) };
         // SAFETY: A valid `struct iov_iter` to write to.
         let iov = unsafe { IovIterDest::from_raw(iter) };
-        from_result(|| Ok(T::read_iter(kiocb, iov)? as isize))
+        from_result(|| Ok(T::read_iter(data, kiocb, iov)? as isize))
     }
 
     /// # Safety
@@ -305,10 +328,12 @@ impl<T: FileOps> Operations<T> {
         count: usize,
         _pos: *mut bindings::loff_t,
     ) -> isize {
+        // SAFETY: The file is an open `File<T>`, and so has an inode.
+        let data = unsafe { Self::data((*file).f_inode) };
         // SAFETY: The file stays open until we return.
         let file = unsafe { Self::open_file(file) };
-        let data = UserSlice::new(UserPtr::from_addr(buf as usize), count).reader();
-        from_result(|| Ok(T::write(file, data)? as isize))
+        let from = UserSlice::new(UserPtr::from_addr(buf as usize), count).reader();
+        from_result(|| Ok(T::write(data, file, from)? as isize))
     }
 
     /// # Safety
@@ -322,8 +347,11 @@ impl<T: FileOps> Operations<T> {
         // Those who count from the beginning, or from where they are, need not know the size.
         let size = if whence != bindings::SEEK_SET as c_int && whence != bindings::SEEK_CUR as c_int
         {
+            // SAFETY: The file is an open `File<T>`, and so has an inode.
+            let data = unsafe { Self::data((*file).f_inode) };
             // SAFETY: The file stays open until we return.
-            match T::size(unsafe { Self::open_file(file) }) {
+            let open_file = unsafe { Self::open_file(file) };
+            match T::size(data, open_file) {
                 Ok(size) => size as bindings::loff_t,
                 Err(error) => return bindings::loff_t::from(error.to_errno()),
             }

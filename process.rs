@@ -90,12 +90,6 @@ impl Process {
         Some(unsafe { seqlock::read(&raw mut (*signal).stats_lock, || sum_exec_runtime(signal)) })
     }
 
-    /// Returns whether all threads of the process have exited. Once true, it stays true.
-    #[inline]
-    pub(crate) fn has_exited(&self, rcu: &rcu::Guard) -> bool {
-        self.signal(rcu).is_none()
-    }
-
     /// Returns the process's number in `ns`, or [`None`] where `ns` does not see the process.
     #[inline]
     pub(crate) fn number_in(&self, ns: &PidNamespace) -> Option<u32> {
@@ -112,6 +106,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type's invariant we own the reference that is given back here.
         unsafe { bindings::put_pid(self.0.as_ptr()) };
@@ -176,7 +171,9 @@ unsafe fn sum_exec_runtime(signal: *mut bindings::signal_struct) -> u64 {
         // SAFETY: All nodes but the head are the `thread_node` of a task.
         let task = unsafe { container_of!(node, bindings::task_struct, thread_node) };
         // SAFETY: The task is allocated, see above. Its time is a single 64-bit variable.
-        sum += unsafe { (&raw const (*task).se.sum_exec_runtime).read_volatile() };
+        let time = unsafe { (&raw const (*task).se.sum_exec_runtime).read_volatile() };
+        // This wraps around as in C, but not within 500 years of CPU time.
+        sum = sum.wrapping_add(time);
         // SAFETY: As for the first node.
         node = unsafe { (&raw const (*node).next).read_volatile() };
     }

@@ -21,10 +21,13 @@ use crate::{
     },
     timer::Job, //
 };
-use core::sync::atomic::{
-    AtomicU64,
-    AtomicUsize,
-    Ordering::Relaxed, //
+use core::{
+    mem,
+    sync::atomic::{
+        AtomicU64,
+        AtomicUsize,
+        Ordering::Relaxed, //
+    }, //
 };
 use kernel::{
     list::{
@@ -48,13 +51,11 @@ use kernel::{
 };
 use pin_init::init_array_from_fn;
 
-/// How many registrations may follow an update before the next one is due, whatever the timer says:
-/// as many as there were after the update, but within these limits.
+/// How many registrations may follow an update before the next one is due, whatever the timer says.
 ///
-/// The upper one bounds what is kept of processes that have exited, a registration and a
-/// `struct pid` each. The lower one, and that it grows in between, let a walk over all registrations
-/// be paid for by about as many new ones.
-pub(crate) const UPDATE_DUE_AFTER: (usize, usize) = (8192, 16384);
+/// This bounds what is kept of processes that have exited, a registration and a `struct pid` each. It
+/// is large, since the next registrations pay for a walk over all that there are.
+pub(crate) const UPDATE_DUE_AFTER: usize = 16384;
 
 /// For how many more lines than expected a reader makes room, so that it need not begin again where a
 /// few have come meanwhile.
@@ -135,6 +136,7 @@ struct Index {
 }
 
 impl Index {
+    #[inline]
     fn new() -> Result<Self> {
         let buckets = KVBox::init(init_array_from_fn(|_| List::new()), GFP_KERNEL)?;
         Ok(Self { buckets })
@@ -178,10 +180,10 @@ struct Intake {
     /// The latest registrations: those that no walk has seen yet. A process may be among them twice,
     /// or be registered already.
     arrivals: List<Registration>,
-    /// How many registrations there are, settled ones included.
-    len: usize,
     /// How many more may arrive before an update is due.
     until_update: usize,
+    /// Whether nothing is registered.
+    is_empty: bool,
 }
 
 /// The registrations that a walk has seen.
@@ -191,33 +193,40 @@ struct Settled {
 }
 
 impl Settled {
-    /// Adds all of `arrivals` but those of processes that are registered already. Returns how many
-    /// these are.
-    fn settle(&mut self, mut arrivals: List<Registration>) -> usize {
-        let mut duplicates = 0;
+    /// Adds all of `arrivals` but those of processes that are registered already.
+    fn settle(&mut self, mut arrivals: List<Registration>) {
         while let Some(arrival) = arrivals.pop_front() {
-            match self.index.insert(arrival) {
-                Some(registration) => self.list.push_back(registration),
-                None => duplicates += 1,
+            if let Some(registration) = self.index.insert(arrival) {
+                self.list.push_back(registration);
             }
         }
-        duplicates
     }
 
-    /// Drops all processes that have exited. Returns how many these are.
-    fn drop_exited(&mut self) -> usize {
-        let mut dropped = 0;
+    /// Reads the CPU time of every process, and drops those that have exited.
+    fn update(&mut self) {
+        let mut rcu = rcu::read_lock();
+        let mut until_pause = RCU_BATCH;
         let mut cursor = self.list.cursor_front();
         while let Some(next) = cursor.peek_next() {
-            if !next.process.has_exited(&rcu::read_lock()) {
-                cursor.move_next();
-                continue;
+            match next.process.cpu_time(&rcu) {
+                Some(time) => {
+                    // A time that was read while threads ended may lag behind an earlier one.
+                    let time = time.max(next.cpu_time.load(Relaxed));
+                    next.cpu_time.store(time, Relaxed);
+                    cursor.move_next();
+                }
+                None => {
+                    let registration = next.remove();
+                    self.index.remove(&registration.process);
+                }
             }
-            let registration = next.remove();
-            self.index.remove(&registration.process);
-            dropped += 1;
+            until_pause -= 1;
+            if until_pause == 0 {
+                drop(rcu);
+                rcu = rcu::read_lock();
+                until_pause = RCU_BATCH;
+            }
         }
-        dropped
     }
 }
 
@@ -235,76 +244,76 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Creates a registry without processes.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory.
+    #[inline]
+    pub(crate) fn new() -> Result<impl PinInit<Self>> {
+        let index = Index::new()?;
+        Ok(pin_init!(Self {
             intake <- new_spinlock!(Intake {
                 arrivals: List::new(),
-                len: 0,
-                until_update: UPDATE_DUE_AFTER.0,
-            }, "mp1::Registry::intake"),
+                until_update: UPDATE_DUE_AFTER,
+                is_empty: true,
+            }, "mp1::intake"),
             settled <- new_mutex!(Settled {
                 list: List::new(),
-                index: Index::new()?,
-            }, "mp1::Registry::settled"),
+                index,
+            }, "mp1::settled"),
             text_len: AtomicUsize::new(0),
-        }? Error)
+        }))
     }
 
     /// Registers the processes of `batch` in their order. Those that are registered already stay as
     /// they are.
     ///
     /// Calls `update` where an update is due before more can be registered; `batch` must not hold more
-    /// than the lower limit of [`UPDATE_DUE_AFTER`]. Returns whether nothing was registered before.
+    /// than [`UPDATE_DUE_AFTER`]. Returns whether nothing was registered before.
     ///
     /// Context: may sleep.
     pub(crate) fn register(&self, mut batch: Batch, update: impl Fn()) -> bool {
         loop {
             let mut guard = self.intake.lock();
             let intake = &mut *guard;
-            if intake.until_update >= batch.len {
-                let was_empty = intake.len == 0;
+            if let Some(rest) = intake.until_update.checked_sub(batch.len) {
+                intake.until_update = rest;
                 intake.arrivals.push_all_back(&mut batch.list);
-                intake.len += batch.len;
-                intake.until_update -= batch.len;
-                return was_empty;
+                return mem::replace(&mut intake.is_empty, false);
             }
             drop(guard);
             update();
         }
     }
 
-    /// Returns how many processes are registered.
+    /// Returns whether nothing is registered.
     ///
     /// Context: any but interrupts.
-    pub(crate) fn len(&self) -> usize {
-        self.intake.lock().len
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.intake.lock().is_empty
     }
 
-    /// Lets what has arrived be seen by a walk. Returns how many registrations there are.
-    fn settle(&self, settled: &mut Settled) -> usize {
-        let arrivals = core::mem::replace(&mut self.intake.lock().arrivals, List::new());
-        let duplicates = settled.settle(arrivals);
-        let mut intake = self.intake.lock();
-        intake.len -= duplicates;
-        intake.len
+    /// Lets what has arrived be seen by a walk.
+    fn settle(&self, settled: &mut Settled) {
+        let arrivals = mem::replace(&mut self.intake.lock().arrivals, List::new());
+        settled.settle(arrivals);
     }
 
     /// Reads the CPU time of every process, and drops those that have exited.
     ///
     /// Context: may sleep; must not be called by two at once.
+    #[inline]
     pub(crate) fn update(&self) {
         let mut settled = self.settled.lock();
         self.settle(&mut settled);
-        let dropped = if read_times(&settled.list) {
-            settled.drop_exited()
-        } else {
-            0
-        };
+        settled.update();
 
         let mut intake = self.intake.lock();
-        intake.len -= dropped;
-        let (least, most) = UPDATE_DUE_AFTER;
-        intake.until_update = intake.len.clamp(least, most);
+        intake.until_update = UPDATE_DUE_AFTER;
+        intake.is_empty = settled.list.is_empty() && intake.arrivals.is_empty();
     }
 
     /// Returns a line for each process that `ns` sees, in the order of registration.
@@ -315,16 +324,15 @@ impl Registry {
     ///
     /// [`ENOMEM`] if there is no memory, or the reader's cgroup may not have more.
     pub(crate) fn text(&self, ns: &PidNamespace) -> Result<KVVec<u8>> {
-        let mut text = KVVec::new();
         // Most texts are about as long as the latest one was.
-        let mut room = self.text_len.load(Relaxed) + SLACK * LINE_MAX;
+        let text_len = self.text_len.load(Relaxed);
+        let mut room = text_len.saturating_add(SLACK * LINE_MAX);
         'again: loop {
             // Allocating may take its time, so it is done before the walk keeps others out.
-            text.clear();
-            text.reserve(room, gfp::for_user())?;
+            let mut text = KVVec::with_capacity(room, gfp::for_user())?;
 
             let mut settled = self.settled.lock();
-            let len = self.settle(&mut settled);
+            self.settle(&mut settled);
 
             let mut formatter = Formatter::new();
             for registration in settled.list.iter() {
@@ -332,8 +340,8 @@ impl Registry {
                     continue;
                 };
                 let line = formatter.line(number, registration.cpu_time.load(Relaxed));
-                if text.capacity() - text.len() < line.len() {
-                    room = (len + SLACK) * LINE_MAX;
+                if text.spare_capacity_mut().len() < line.len() {
+                    room = room.saturating_mul(2);
                     continue 'again;
                 }
                 text.extend_from_slice(line, gfp::for_user())?;
@@ -344,27 +352,6 @@ impl Registry {
     }
 }
 
-/// Reads the CPU times of all processes in the list. Returns whether any of them has exited.
-fn read_times(list: &List<Registration, 0>) -> bool {
-    let mut any_exited = false;
-    let mut rcu = rcu::read_lock();
-    for (index, registration) in list.iter().enumerate() {
-        if index % RCU_BATCH == 0 {
-            drop(rcu);
-            rcu = rcu::read_lock();
-        }
-        match registration.process.cpu_time(&rcu) {
-            Some(time) => {
-                // A time that was read while threads ended may lag behind an earlier one.
-                let time = time.max(registration.cpu_time.load(Relaxed));
-                registration.cpu_time.store(time, Relaxed);
-            }
-            None => any_exited = true,
-        }
-    }
-    any_exited
-}
-
 impl Job for Registry {
     #[inline]
     fn run(&self) {
@@ -373,6 +360,6 @@ impl Job for Registry {
 
     #[inline]
     fn is_idle(&self) -> bool {
-        self.len() == 0
+        self.is_empty()
     }
 }

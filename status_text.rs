@@ -13,17 +13,6 @@ const NSEC_PER_MSEC: u64 = 1_000_000;
 /// bits of nanoseconds make.
 pub(crate) const LINE_MAX: usize = 10 + b": ".len() + 14 + b"\n".len();
 
-/// "00" to "99", and more than anybody asks for, so that no index has to be checked.
-const PAIRS: [[u8; 2]; 128] = {
-    let mut pairs = [[b'0'; 2]; 128];
-    let mut number = 0;
-    while number < 100 {
-        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
-        number += 1;
-    }
-    pairs
-};
-
 /// The space for one line, which is written from its end.
 ///
 /// It is a power of two so that indices can be reduced to it, which costs less than checking them.
@@ -62,24 +51,14 @@ impl Formatter {
         self.space[self.start % SPACE] = byte;
     }
 
-    /// Two digits a step, since a division costs more than all the rest.
     #[inline]
     fn prepend_decimal(&mut self, mut number: u64) {
-        while number >= 100 {
-            self.prepend_pair(number % 100);
-            number /= 100;
+        loop {
+            self.prepend(b'0' + (number % 10) as u8);
+            number /= 10;
+            if number == 0 {
+                break;
+            }
         }
-        if number >= 10 {
-            self.prepend_pair(number);
-        } else {
-            self.prepend(b'0' + number as u8);
-        }
-    }
-
-    #[inline]
-    fn prepend_pair(&mut self, number: u64) {
-        let [tens, ones] = PAIRS[number as usize % PAIRS.len()];
-        self.prepend(ones);
-        self.prepend(tens);
     }
 }

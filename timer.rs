@@ -52,8 +52,7 @@ pub(crate) trait Job: Send + Sync + 'static {
 /// A [`Job`] with the timer and the work queue that run it.
 ///
 /// The timer is armed from [`start`](Self::start) until the job is idle. It and the work item own
-/// references to this, so it has to be told to end: a [`Timer`] and a [`Worker`], dropped in that
-/// order, do.
+/// references to this, so it has to be told to end, by its [`Owner`].
 #[pin_data]
 pub(crate) struct Periodic<J: Job> {
     #[pin]
@@ -87,18 +86,18 @@ impl<J: Job> Periodic<J> {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if there is no memory, and those of `job`.
+    /// [`ENOMEM`] if there is no memory.
     pub(crate) fn new(
         interval: Delta,
         queue: OwnedQueue,
-        job: impl PinInit<J, Error>,
+        job: impl PinInit<J>,
     ) -> Result<Arc<Self>> {
         Arc::pin_init(
-            try_pin_init!(Self {
+            pin_init!(Self {
                 timer <- HrTimer::new(),
                 interval,
-                armed <- new_mutex!(None, "mp1::Periodic::armed"),
-                work <- new_work!("mp1::Periodic::work"),
+                armed <- new_mutex!(None, "mp1::armed"),
+                work <- new_work!("mp1::work"),
                 queue,
                 job <- job,
             }),
@@ -116,13 +115,24 @@ impl<J: Job> Periodic<J> {
     /// Context: may sleep.
     #[cold]
     pub(crate) fn start(self: ArcBorrow<'_, Self>) {
+        self.adjust(true);
+    }
+
+    /// Disarms the timer if the job is idle. If not, and if asked to, arms it `anew`, for one full
+    /// interval from now.
+    ///
+    /// Context: may sleep.
+    fn adjust(self: ArcBorrow<'_, Self>, anew: bool) {
         let mut armed = self.armed.lock();
-        // A timer may still be armed, if the job was idle but for a moment. Dropping a handle stops
-        // the timer, even one that was started anew, so this comes first.
-        armed.take();
         // Whoever finds the job idle looks again under this lock, and so do we.
-        if !self.job.is_idle() {
-            *armed = Some(Arc::from(self).start(self.interval));
+        let is_idle = self.job.is_idle();
+        if is_idle || anew {
+            // Dropping a handle stops the timer, even one that was started anew, so this comes
+            // first. It may be armed still, if the job was idle but for a moment.
+            armed.take();
+        }
+        if anew && !is_idle {
+            armed.get_or_insert_with(|| Arc::from(self).start(self.interval));
         }
     }
 
@@ -131,9 +141,17 @@ impl<J: Job> Periodic<J> {
     /// Context: may sleep.
     #[cold]
     pub(crate) fn run_now(self: ArcBorrow<'_, Self>) {
-        // An error means that it is queued already, which serves as well.
-        let _ = self.queue.enqueue(Arc::from(self));
+        self.enqueue();
         self.queue.flush();
+    }
+
+    /// Has the job run as soon as a worker takes it up.
+    ///
+    /// Context: any.
+    #[cold]
+    fn enqueue(self: ArcBorrow<'_, Self>) {
+        // An error means that the last run is still waiting for its turn: one is enough.
+        let _ = self.queue.enqueue(Arc::from(self));
     }
 }
 
@@ -144,8 +162,7 @@ impl<J: Job> HrTimerCallback for Periodic<J> {
         this: ArcBorrow<'_, Self>,
         mut context: HrTimerCallbackContext<'_, Self>,
     ) -> HrTimerRestart {
-        // An error means that the last run is still waiting for its turn: one is enough.
-        let _ = this.queue.enqueue(Arc::from(this));
+        this.enqueue();
         context.forward_now(this.interval);
         HrTimerRestart::Restart
     }
@@ -156,33 +173,22 @@ impl<J: Job> WorkItem for Periodic<J> {
 
     fn run(this: Arc<Self>) {
         this.job.run();
-
-        let mut armed = this.armed.lock();
-        if this.job.is_idle() {
-            armed.take();
-        }
+        this.as_arc_borrow().adjust(false);
     }
 }
 
-/// The end of the timer: when this is dropped, it is disarmed, and its callback done.
+/// The owner of a [`Periodic`]: dropping it ends first the timer, which waits for its callback, and
+/// then the work, which runs to its end. Neither refers to the job any more after that.
 ///
-/// Nobody may call [`Periodic::start`] any more.
-pub(crate) struct Timer<J: Job>(pub(crate) Arc<Periodic<J>>);
+/// Nobody may call [`Periodic::start`] or [`Periodic::run_now`] from then on.
+///
+/// Context: dropped where sleeping is allowed.
+pub(crate) struct Owner<J: Job>(pub(crate) Arc<Periodic<J>>);
 
-impl<J: Job> Drop for Timer<J> {
+impl<J: Job> Drop for Owner<J> {
+    #[inline]
     fn drop(&mut self) {
         self.0.armed.lock().take();
-    }
-}
-
-/// The end of the work: when this is dropped, what was queued has run, and nothing owns the job any
-/// more but who dropped this.
-///
-/// Nobody may call [`Periodic::run_now`] any more.
-pub(crate) struct Worker<J: Job>(pub(crate) Arc<Periodic<J>>);
-
-impl<J: Job> Drop for Worker<J> {
-    fn drop(&mut self) {
         self.0.queue.drain();
     }
 }

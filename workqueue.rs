@@ -41,6 +41,7 @@ impl OwnedQueue {
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory.
+    #[inline]
     pub(crate) fn new_unbound(name: &CStr) -> Result<Self> {
         // SAFETY: The format takes exactly one string, and both end with NUL. 0 is the default for
         // how much may run at once.
@@ -57,12 +58,14 @@ impl OwnedQueue {
     }
 
     /// Waits until all work that is queued now has run.
+    #[inline]
     pub(crate) fn flush(&self) {
         // SAFETY: By the type's invariant the queue is valid.
         unsafe { bindings::__flush_workqueue(self.0.as_ptr()) };
     }
 
     /// Waits until the queue is empty, also of work that its work items queue.
+    #[inline]
     pub(crate) fn drain(&self) {
         // SAFETY: By the type's invariant the queue is valid.
         unsafe { bindings::drain_workqueue(self.0.as_ptr()) };
@@ -79,6 +82,7 @@ impl Deref for OwnedQueue {
 }
 
 impl Drop for OwnedQueue {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type's invariant the queue is valid, and by ownership this is its last
         // use. Work that is still queued runs before this returns.

@@ -126,10 +126,10 @@ fn its_memory_is_freed_at_rmmod() {
 
 #[test]
 fn what_exited_processes_keep_between_two_updates_is_bounded() {
-    const BOUND: usize = 8192;
+    const BOUND: usize = 16384;
 
     let _module = Module::without_updates();
-    for _ in 0..7 {
+    for _ in 0..12 {
         let crowd = Crowd::of(1500);
         status::register_all(crowd.pids());
         assert!(
