@@ -28,6 +28,7 @@ pub(crate) struct Pid {
 }
 
 /// Returns whether `byte` is white space in the sense of C's `isspace()`.
+#[inline]
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
@@ -57,6 +58,7 @@ pub(crate) struct Pids<'a> {
 
 impl<'a> Pids<'a> {
     /// Begins at the start of `text`.
+    #[inline]
     pub(crate) fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
     }

@@ -42,6 +42,7 @@ impl Process {
     /// Returns [`None`] where there is none, and where it has exited (a zombie has).
     ///
     /// Context: process context; does not sleep.
+    #[inline]
     pub(crate) fn find(nr: i32) -> Option<Self> {
         let rcu = rcu::read_lock();
 

@@ -107,6 +107,7 @@ impl Batch {
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory, or the writer's cgroup may not have more.
+    #[inline]
     pub(crate) fn push(&mut self, process: Process) -> Result {
         self.list.push_back(ListArc::from(UniqueArc::pin_init(
             pin_init!(Registration {
@@ -122,6 +123,7 @@ impl Batch {
     }
 
     /// Returns whether nothing was added.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -274,6 +276,7 @@ impl Registry {
     /// than [`UPDATE_DUE_AFTER`]. Returns whether nothing was registered before.
     ///
     /// Context: may sleep.
+    #[inline]
     pub(crate) fn register(&self, mut batch: Batch, update: impl Fn()) -> bool {
         loop {
             let mut guard = self.intake.lock();

@@ -77,6 +77,7 @@ impl OpenStatus {
 
 /// Registers the processes whose PIDs `text` lists, and returns how many of its bytes count as
 /// written.
+#[inline]
 fn register(updates: ArcBorrow<'_, Periodic<Registry>>, text: &[u8]) -> Result<usize> {
     let mut batch = Batch::default();
     let mut written = 0;
