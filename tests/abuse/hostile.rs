@@ -58,6 +58,10 @@ fn raise_limits() {
 
 /// Registers processes that exit at once, while no update is due for an hour.
 fn register_and_exit(count: usize) {
+    assert!(
+        count > PINNED_MAX,
+        "so few do not reach the bound of {PINNED_MAX}"
+    );
     let before = Slabs::count();
     let module = Module::without_updates();
     let file = status::writer();

@@ -4,33 +4,19 @@
 
 use super::support::kernel_log::KernelLog;
 
-/// What the reports of all its checkers have in common, each with one line at least.
-const SIGNS: [&str; 17] = [
-    "BUG:",
-    "WARNING:",
-    "Oops",
-    "KASAN",
-    "UBSAN",
-    "ODEBUG",
-    "INFO: possible",
-    "INFO: task",
-    "INFO: rcu",
-    "inconsistent lock state",
-    "suspicious RCU",
-    "refcount_t:",
-    "corruption",
-    "stall",
-    "unreferenced object",
-    "Objects remaining",
-    "rust_kernel: panicked",
-];
+/// Each report of a checker has one of these in one line at least.
+fn signs() -> impl Iterator<Item = &'static str> {
+    include_str!("../kernel-log-signs")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+}
 
 /// Fails if something in the kernel went wrong since `log` was last read.
 pub fn expect_no_report(log: &mut KernelLog) {
     let messages = log.messages();
     let report = messages
         .iter()
-        .position(|message| SIGNS.iter().any(|sign| message.contains(sign)));
+        .position(|message| signs().any(|sign| message.contains(sign)));
     if let Some(first) = report {
         let shown = &messages[first..messages.len().min(first + 60)];
         panic!("the kernel reports:\n{}", shown.join("\n"));
