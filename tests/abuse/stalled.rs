@@ -9,8 +9,11 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::Path;
+use std::process;
 use std::ptr::NonNull;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -22,6 +25,9 @@ use super::support::status;
 use super::support::wait;
 
 const PAGE: usize = 4096;
+
+/// After what time those who should not be stalled are, which is many times of what they need.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the kernel sends for each access to missing memory.
 const MESSAGE: usize = 32;
@@ -128,6 +134,19 @@ fn write(file: &File, address: usize) -> Result<usize, Errno> {
     Errno::result(len).map(|len| len as usize)
 }
 
+/// Ends the program with a message if it is still doing `what` after [`PATIENCE`]; until the result is
+/// dropped. A thread that waits inside the kernel could not say so itself.
+fn expect_to_end(what: &'static str) -> Sender<()> {
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || {
+        if end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("  others wait for the stalled {what}");
+            process::exit(1);
+        }
+    });
+    ended
+}
+
 pub fn run() {
     let machine = Machine::take();
     // An empty page is no list of PIDs.
@@ -136,6 +155,7 @@ pub fn run() {
         ("writer", write, Some(Errno::EINVAL)),
     ];
     for (what, call, error) in calls {
+        let ended = expect_to_end(what);
         insmod(&[("interval_ms", "20")]).expect("insmod");
         let child = Child::burnt(30);
         status::register(child.pid());
@@ -172,6 +192,7 @@ pub fn run() {
             unload.join().expect("no panic").expect("rmmod");
             stalled.join().expect("no panic")
         });
+        drop(ended);
         assert_eq!(result, error.map_or(Ok(text_len), Err), "the {what}");
         println!(
             "  a {what} was stalled; nobody else was, and the module was unloaded with it inside"
