@@ -125,7 +125,8 @@ impl Drop for Dir {
 
 /// The operations of a file in `/proc`.
 ///
-/// All of them run in the context of the process that made the system call and may sleep.
+/// All of them run in the context of the process that made the system call and may sleep. `data` is
+/// what the file itself owns, `file` what the open file does.
 pub(crate) trait FileOps: Sized {
     /// What the file itself owns.
     type Data: ForeignOwnable + Send + Sync;

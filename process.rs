@@ -66,15 +66,6 @@ impl Process {
         Some(Self(tgid))
     }
 
-    /// Returns the `signal_struct` of the process, or [`None`] if all of its threads have exited.
-    ///
-    /// It is valid as long as `rcu` is.
-    #[inline]
-    fn signal(&self, rcu: &rcu::Guard) -> Option<NonNull<bindings::signal_struct>> {
-        // SAFETY: By the type's invariant the `struct pid` is valid.
-        unsafe { live_signal(self.0, bindings::pid_type_PIDTYPE_TGID, rcu) }
-    }
-
     /// Returns the CPU time, user and system, that the process has used in all of its threads, live
     /// and ended, in nanoseconds; or [`None`] if it has exited.
     ///
@@ -84,7 +75,9 @@ impl Process {
     /// Context: any but interrupts; the time grows with the number of threads.
     #[inline]
     pub(crate) fn cpu_time(&self, rcu: &rcu::Guard) -> Option<u64> {
-        let signal = self.signal(rcu)?.as_ptr();
+        // SAFETY: By the type's invariant the `struct pid` is valid.
+        let signal = unsafe { live_signal(self.0, bindings::pid_type_PIDTYPE_TGID, rcu) }?;
+        let signal = signal.as_ptr();
 
         // SAFETY: `signal` is valid as long as `rcu` is, and initialised before a process becomes
         // visible. Threads that leave the list meanwhile stay allocated as long as `rcu` does.
