@@ -8,6 +8,13 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/mp1
 export LC_ALL=C.UTF-8
 
+# A short name for some text, to key a cache entry by what it was made from.
+hash_of() { sha256sum | cut -c 1-12; }
+
+# Where Cargo builds: one directory for each checkout, since two of them would overwrite each other's programs.
+# shellcheck disable=SC2034
+target=$cache/target/$(hash_of <<<"$top")
+
 say() { printf '== %s\n' "$*" >&2; }
 
 die() {
@@ -47,9 +54,6 @@ discard() {
     chmod -R u+w "$1" 2>/dev/null || true
     rm -rf "$1"
 }
-
-# A short name for some text, to key a cache entry by what it was made from.
-hash_of() { sha256sum | cut -c 1-12; }
 
 # inside_root ARGS...: run the calling script inside the build root that has the tools, if it is not there yet.
 inside_root() {
