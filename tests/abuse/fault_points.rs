@@ -15,11 +15,11 @@ use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::unistd;
 
-use super::leaks::Kmemleak;
-use super::support::child::Child;
-use super::support::crowd::Crowd;
-use super::support::module::{Machine, Module, insmod, is_loaded, rmmod};
-use super::support::status;
+use support::child::Child;
+use support::crowd::Crowd;
+use support::leaks::Kmemleak;
+use support::module::{Machine, Module, insmod, is_loaded, rmmod};
+use support::status;
 
 /// What may fail, of the settings of the kernel's fault injection: also allocations that can wait.
 const SETTINGS: [(&str, &str); 4] = [

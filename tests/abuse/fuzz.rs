@@ -4,19 +4,18 @@
 //!
 //! All that happens follows from the seed; one that has found something finds it again.
 
-mod contract;
 mod memory;
+mod model;
 mod open_file;
 mod text;
-mod world;
 
 use std::time::Instant;
 
 use fastrand::Rng;
 
-use super::support::module::Module;
+use model::Model;
 use open_file::OpenFile;
-use world::World;
+use support::module::Module;
 
 /// Calls between a load of the module and its unload.
 const CALLS_OF_AN_EPOCH: u64 = 50_000;
@@ -56,23 +55,23 @@ pub fn run(calls: u64, seed: u64) {
 fn run_epoch(rng: &mut Rng, counter: &mut Counter) {
     let updates = rng.bool();
     let _module = Module::with_interval(if updates { 10 } else { 3_600_000 });
-    let mut world = World::new(rng, updates);
+    let mut model = Model::new(rng, updates);
     let mut slots: Vec<Option<OpenFile>> = (0..SLOTS).map(|_| None).collect();
 
     let end = counter.0 + CALLS_OF_AN_EPOCH;
     while counter.0 < end {
         let slot = &mut slots[rng.usize(..SLOTS)];
         match (rng.u32(..1000), slot.as_mut()) {
-            (0, _) => world.end_one(rng),
-            (1, _) => world.start_one(rng),
-            (2..10, _) => world.check(counter),
+            (0, _) => model.end_one(rng),
+            (1, _) => model.start_one(rng),
+            (2..10, _) => model.check(counter),
             (_, None) => *slot = OpenFile::open(rng, counter),
             (10..30, Some(_)) => *slot = None,
-            (30..550, Some(file)) => file.write(rng, counter, &mut world),
-            (550..850, Some(file)) => file.read(rng, counter, &mut world),
-            (850..980, Some(file)) => file.seek(rng, counter, &mut world),
+            (30..550, Some(file)) => file.write(rng, counter, &mut model),
+            (550..850, Some(file)) => file.read(rng, counter, &mut model),
+            (850..980, Some(file)) => file.seek(rng, counter, &mut model),
             (_, Some(file)) => file.try_something_odd(rng, counter),
         }
     }
-    world.check(counter);
+    model.check(counter);
 }

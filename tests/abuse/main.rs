@@ -8,14 +8,9 @@
 
 mod fault_points;
 mod fuzz;
-mod hostile;
-mod kernel_log;
-mod leaks;
 mod races;
-mod stalled;
-#[allow(dead_code, reason = "shared with the guest tests, which use all of it")]
-#[path = "../guest/support/mod.rs"]
-mod support;
+mod resources;
+mod userfaultfd;
 
 use std::env;
 use std::time::Instant;
@@ -25,27 +20,30 @@ use support::kernel_log::KernelLog;
 const USAGE: &str = "usage: abuse faults
        abuse fuzz CALLS [SEED]
        abuse races SECONDS [SEED]
-       abuse hostile pinned|crowd|unread|opens|memcg|cycles [COUNT]
-       abuse stalled";
+       abuse pinned-pids|many-processes|unread-files|open-close|load-unload [COUNT]
+       abuse memcg-limit
+       abuse userfaultfd";
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (attack, numbers) = arguments.split_first().expect(USAGE);
+    let numbers: Vec<u64> = numbers.iter().map(|text| number(text)).collect();
 
     let started = Instant::now();
     let mut log = KernelLog::from_now();
-    match arguments[..] {
-        ["faults"] => fault_points::run(),
-        ["fuzz", calls] => fuzz::run(number(calls), entropy()),
-        ["fuzz", calls, seed] => fuzz::run(number(calls), number(seed)),
-        ["races", seconds] => races::run(number(seconds), entropy()),
-        ["races", seconds, seed] => races::run(number(seconds), number(seed)),
-        ["stalled"] => stalled::run(),
-        ["hostile", attack] => hostile::run(attack, None),
-        ["hostile", attack, count] => hostile::run(attack, Some(number(count) as usize)),
+    match (*attack, &numbers[..]) {
+        ("faults", []) => fault_points::run(),
+        ("fuzz", [calls]) => fuzz::run(*calls, entropy()),
+        ("fuzz", [calls, seed]) => fuzz::run(*calls, *seed),
+        ("races", [seconds]) => races::run(*seconds, entropy()),
+        ("races", [seconds, seed]) => races::run(*seconds, *seed),
+        ("userfaultfd", []) => userfaultfd::run(),
+        (_, []) => resources::run(attack, None),
+        (_, [count]) => resources::run(attack, Some(*count as usize)),
         _ => panic!("{USAGE}"),
     }
-    kernel_log::expect_no_report(&mut log);
+    log.expect_no_report();
     println!(
         "abuse {}: passed in {} s",
         arguments.join(" "),

@@ -17,9 +17,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
-use super::support::child::{Child, Parent};
-use super::support::module::{Machine, insmod, is_loaded, rmmod};
-use super::support::status::{self, PATH};
+use support::child::{Child, Parent};
+use support::module::{Machine, insmod, is_loaded, rmmod};
+use support::status::{self, PATH};
 
 /// One thing that is done again and again by a process of its own. Returns how often it came to pass.
 type Worker = fn(&mut Rng) -> u64;

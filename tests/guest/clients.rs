@@ -4,11 +4,11 @@
 
 use std::process::Command;
 
-use crate::support::child::{self, Child};
-use crate::support::client::{self, COURSEWORK, STDIO};
-use crate::support::cputime::{self, TICK_MS};
-use crate::support::module::Module;
-use crate::support::status;
+use crate::client::{self, COURSEWORK, STDIO};
+use support::child::{self, Child};
+use support::cputime::{self, TICK_MS};
+use support::module::Module;
+use support::status;
 
 const SHELLS: [&[&str]; 3] = [&["dash"], &["bash"], &["busybox", "sh"]];
 

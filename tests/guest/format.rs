@@ -5,9 +5,9 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
-use crate::support::child::{self, Child};
-use crate::support::module::Module;
-use crate::support::status::{self, Line};
+use support::child::{self, Child};
+use support::module::Module;
+use support::status::{self, Line};
 
 #[test]
 fn the_directory_is_proc_mp1_and_has_mode_0555() {
@@ -53,7 +53,7 @@ fn a_line_is_pid_colon_space_ms_newline() {
     status::await_update();
 
     let line = status::text().lines().next().map(str::to_owned);
-    let ms = crate::support::cputime::clock_ms(child.pid());
+    let ms = support::cputime::clock_ms(child.pid());
     assert_eq!(line, Some(format!("{}: {ms}", child.pid())));
 }
 

@@ -9,12 +9,12 @@ use std::thread;
 
 use nix::errno::Errno;
 
-use crate::support::child::{self, Child, Parent};
-use crate::support::client;
-use crate::support::cputime;
-use crate::support::module::Module;
-use crate::support::status;
-use crate::support::wait;
+use crate::client;
+use support::child::{self, Child, Parent};
+use support::cputime;
+use support::module::Module;
+use support::status;
+use support::wait;
 
 /// Ends the calling thread alone, as `pthread_exit` in `main` does.
 fn end_this_thread() -> ! {
@@ -328,7 +328,7 @@ fn one_that_was_dropped_does_not_come_back() {
 #[test]
 fn processes_that_share_memory_are_processes_of_their_own() {
     let _module = Module::without_updates();
-    let crowd = crate::support::crowd::Crowd::of(3);
+    let crowd = support::crowd::Crowd::of(3);
     status::register_all(crowd.pids());
     assert_eq!(status::pids(), crowd.pids());
 }

@@ -2,13 +2,13 @@
 
 //! The contract, line by line, against the loaded module. Runs as root inside a virtual machine.
 
+mod client;
 mod clients;
 mod format;
 mod identity;
 mod memory;
 mod namespaces;
 mod read;
-mod support;
 mod time;
 mod timing;
 mod unload;

@@ -6,11 +6,11 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::support::child::Child;
-use crate::support::crowd::Crowd;
-use crate::support::module::Module;
-use crate::support::status;
-use crate::support::wait;
+use support::child::Child;
+use support::crowd::Crowd;
+use support::module::Module;
+use support::status;
+use support::wait;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 

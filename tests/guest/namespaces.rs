@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::support::child::{self, Child};
-use crate::support::module::Module;
-use crate::support::status;
+use support::child::{self, Child};
+use support::module::Module;
+use support::status;
 
 #[test]
 fn pid_1_of_a_namespace_registers_itself() {

@@ -14,10 +14,10 @@ use nix::sys::sendfile::sendfile;
 use nix::sys::uio::{preadv, readv};
 use nix::unistd::{Whence, lseek, pipe};
 
-use crate::support::child::{self, Child};
-use crate::support::crowd::Crowd;
-use crate::support::module::Module;
-use crate::support::status;
+use support::child::{self, Child};
+use support::crowd::Crowd;
+use support::module::Module;
+use support::status;
 
 /// Registers some processes, and returns them with what the file then holds.
 fn some_content() -> (Vec<Child>, String) {

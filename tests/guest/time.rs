@@ -7,11 +7,11 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::support::child::{self, Child, Parent};
-use crate::support::cputime::{self, TICK_MS};
-use crate::support::module::Module;
-use crate::support::status;
-use crate::support::wait;
+use support::child::{self, Child, Parent};
+use support::cputime::{self, TICK_MS};
+use support::module::Module;
+use support::status;
+use support::wait;
 
 /// Registers a child that tells when it has used its time, and checks the time once it stands still. Returns it in ms.
 fn check(body: impl FnOnce(&mut Parent)) -> u64 {
@@ -137,7 +137,7 @@ fn reaped_children_do_not_count() {
 
 #[test]
 fn time_used_before_exec_counts() {
-    use crate::support::client;
+    use crate::client;
     use std::os::unix::process::CommandExt;
 
     let _module = Module::with_interval(10);

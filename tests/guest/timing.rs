@@ -5,12 +5,12 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::support::child::{self, Child};
-use crate::support::crowd::Crowd;
-use crate::support::module::Module;
-use crate::support::status;
-use crate::support::trace::{self, Trace, What};
-use crate::support::wait;
+use support::child::{self, Child};
+use support::crowd::Crowd;
+use support::module::Module;
+use support::status;
+use support::trace::{self, Trace, What};
+use support::wait;
 
 /// Registers a process that has used some time, and returns how long it took until that was seen.
 fn time_to_the_first_update() -> Duration {

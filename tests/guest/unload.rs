@@ -9,13 +9,13 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use crate::support::child::{self, Child};
-use crate::support::crowd::Crowd;
-use crate::support::kernel_log::{KernelLog, LOST};
-use crate::support::module::{Machine, Module, insmod, is_loaded, rmmod};
-use crate::support::status;
-use crate::support::trace;
-use crate::support::wait;
+use support::child::{self, Child};
+use support::crowd::Crowd;
+use support::kernel_log::{KernelLog, LOST};
+use support::module::{Machine, Module, insmod, is_loaded, rmmod};
+use support::status;
+use support::trace;
+use support::wait;
 
 /// Returns what the kernel's log has said of the module since it was last asked.
 fn lines_of_module(log: &mut KernelLog) -> Vec<String> {

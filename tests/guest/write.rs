@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect};
 use nix::sys::uio::{pwrite, pwritev, writev};
 
-use crate::support::child::{self, Child};
-use crate::support::module::Module;
-use crate::support::status;
+use support::child::{self, Child};
+use support::module::Module;
+use support::status;
 
 /// The bytes of a write that are looked at.
 const WRITE_MAX: usize = 4096;

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a write means: the module's parser against [`contract`], the same rules written down once more and in another way.
-
-#[path = "../abuse/fuzz/contract.rs"]
-mod contract;
+//! What a write means: the module's parser against [`support::contract`], the same rules written down once more and in another way.
 
 use nix::errno::Errno;
 use proptest::collection::vec;
@@ -11,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::pid_list::{ParseError, Pids, complete_part, without_terminator};
-use contract::Meaning;
+use support::contract::{self, Meaning};
 
 const TAKEN: usize = 4096;
 

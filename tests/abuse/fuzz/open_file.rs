@@ -12,13 +12,13 @@ use fastrand::Rng;
 use nix::errno::Errno;
 use nix::unistd::pipe;
 
-use super::super::support::status::{self, PATH};
 use super::Counter;
 use super::memory::USABLE;
+use super::model::Model;
 use super::text;
-use super::world::World;
+use support::status::{self, PATH};
 
-/// More than a snapshot of all processes of a [`World`] can be.
+/// More than a snapshot of all processes of a [`Model`] can be.
 const MUCH: usize = 1 << 15;
 
 /// Where `sendfile` stops, of a file system that has not said that it has larger files.
@@ -134,16 +134,16 @@ impl OpenFile {
         self.file.as_raw_fd()
     }
 
-    pub fn write(&mut self, rng: &mut Rng, counter: &mut Counter, world: &mut World) {
+    pub fn write(&mut self, rng: &mut Rng, counter: &mut Counter, model: &mut Model) {
         counter.call();
-        let bytes = text::any(rng, world);
+        let bytes = text::any(rng, model);
         let readable = if rng.u32(..20) == 0 {
             rng.usize(..=bytes.len())
         } else {
             bytes.len()
         };
-        world.edge.fill(readable, &bytes);
-        let start = world.edge.before(readable).cast::<c_void>();
+        model.edge.fill(readable, &bytes);
+        let start = model.edge.before(readable).cast::<c_void>();
 
         let mut offset = 0;
         let got = match rng.u32(..4) {
@@ -152,7 +152,7 @@ impl OpenFile {
                 offset = *pick(rng, &OFFSETS);
                 call(|| unsafe { libc::pwrite(self.fd(), start, bytes.len(), offset) })
             }
-            _ => return self.write_vectors(rng, world, &bytes),
+            _ => return self.write_vectors(rng, model, &bytes),
         };
         if offset < 0 {
             assert_eq!(got, Err(Errno::EINVAL), "a write at {offset}");
@@ -161,12 +161,12 @@ impl OpenFile {
         } else if offset == 0 && self.is_beyond_all(bytes.len()) && got == Err(Errno::EINVAL) {
             // The kernel asks no file about such a write.
         } else {
-            world.wrote(&bytes, readable, got);
+            model.wrote(&bytes, readable, got);
         }
     }
 
     /// Writes `bytes` in some pieces, each of which counts as a write of its own.
-    fn write_vectors(&mut self, rng: &mut Rng, world: &mut World, bytes: &[u8]) {
+    fn write_vectors(&mut self, rng: &mut Rng, model: &mut Model, bytes: &[u8]) {
         let mut pieces = Vec::new();
         let mut rest = bytes;
         for _ in 0..rng.usize(..4) {
@@ -197,19 +197,19 @@ impl OpenFile {
         for piece in pieces {
             if total < piece.len() {
                 match got {
-                    Err(_) => world.wrote(piece, piece.len(), got),
-                    Ok(_) if total > 0 => world.wrote(piece, piece.len(), Ok(total)),
-                    Ok(_) => world.failed_to_write(piece),
+                    Err(_) => model.wrote(piece, piece.len(), got),
+                    Ok(_) if total > 0 => model.wrote(piece, piece.len(), Ok(total)),
+                    Ok(_) => model.failed_to_write(piece),
                 }
                 return;
             }
-            world.wrote(piece, piece.len(), Ok(piece.len()));
+            model.wrote(piece, piece.len(), Ok(piece.len()));
             total -= piece.len();
         }
         assert!(got.is_ok(), "writev: {got:?}");
     }
 
-    pub fn read(&mut self, rng: &mut Rng, counter: &mut Counter, world: &mut World) {
+    pub fn read(&mut self, rng: &mut Rng, counter: &mut Counter, model: &mut Model) {
         counter.call();
         let wanted = match rng.u32(..8) {
             0 => rng.usize(..3),
@@ -225,9 +225,9 @@ impl OpenFile {
         };
         match rng.u32(..16) {
             0..6 => {
-                let start = world.edge.before(storable).cast();
+                let start = model.edge.before(storable).cast();
                 let got = call(|| unsafe { libc::read(self.fd(), start, wanted) });
-                self.did_read(self.position, wanted, storable, got, world, true);
+                self.did_read(self.position, wanted, storable, got, model, true);
             }
             6..10 => {
                 let at = if rng.bool() {
@@ -235,18 +235,18 @@ impl OpenFile {
                 } else {
                     *pick(rng, &OFFSETS)
                 };
-                let start = world.edge.before(storable).cast();
+                let start = model.edge.before(storable).cast();
                 let got = call(|| unsafe { libc::pread(self.fd(), start, wanted, at) });
                 if at < 0 {
                     assert_eq!(got, Err(Errno::EINVAL), "a read at {at}");
                 } else {
-                    self.did_read(at, wanted, storable, got, world, false);
+                    self.did_read(at, wanted, storable, got, model, false);
                 }
             }
             10..13 => {
                 // Pieces that lie side by side, so that they can be compared like one.
                 let mut vectors = Vec::new();
-                let mut start = world.edge.before(storable);
+                let mut start = model.edge.before(storable);
                 let mut rest = wanted;
                 while rest > 0 && vectors.len() < 5 {
                     let len = if vectors.len() == 4 {
@@ -265,10 +265,10 @@ impl OpenFile {
                 let got = call(|| unsafe {
                     libc::readv(self.fd(), vectors.as_ptr(), vectors.len() as i32)
                 });
-                self.did_read(self.position, wanted, storable, got, world, true);
+                self.did_read(self.position, wanted, storable, got, model, true);
             }
             other => {
-                let (fd, to) = (self.fd(), world.pipe.to.as_raw_fd());
+                let (fd, to) = (self.fd(), model.pipe.to.as_raw_fd());
                 let null = std::ptr::null_mut();
                 let got = if other == 13 {
                     call(|| unsafe { libc::sendfile(to, fd, null, wanted) })
@@ -283,7 +283,7 @@ impl OpenFile {
                     // The kernel itself lets nobody go there.
                     return;
                 }
-                let bytes = world.pipe.take(got.unwrap_or_default());
+                let bytes = model.pipe.take(got.unwrap_or_default());
                 let reading = Reading {
                     at: self.position,
                     wanted,
@@ -292,7 +292,7 @@ impl OpenFile {
                     bytes,
                     may_be_short: true,
                 };
-                self.check_reading(&reading, world);
+                self.check_reading(&reading, model);
                 self.position += got.unwrap_or_default() as i64;
             }
         }
@@ -305,10 +305,10 @@ impl OpenFile {
         wanted: usize,
         storable: usize,
         got: Result<usize, Errno>,
-        world: &mut World,
+        model: &mut Model,
         moves: bool,
     ) {
-        let bytes = world.edge.copy(storable, got.unwrap_or_default());
+        let bytes = model.edge.copy(storable, got.unwrap_or_default());
         // Where the memory ends early, how much of the last part is stored is up to the processor.
         let reading = Reading {
             at,
@@ -318,13 +318,13 @@ impl OpenFile {
             bytes,
             may_be_short: storable < wanted,
         };
-        self.check_reading(&reading, world);
+        self.check_reading(&reading, model);
         if moves {
             self.position += got.unwrap_or_default() as i64;
         }
     }
 
-    fn check_reading(&mut self, reading: &Reading, world: &mut World) {
+    fn check_reading(&mut self, reading: &Reading, model: &mut Model) {
         let Reading {
             at,
             wanted,
@@ -349,7 +349,7 @@ impl OpenFile {
             } else {
                 None
             };
-            self.learn(first, world).unwrap_or_else(|why| panic!("after a read of {wanted} bytes, {storable} of them storable, at {at}: {got:?}: {why}"));
+            self.learn(first, model).unwrap_or_else(|why| panic!("after a read of {wanted} bytes, {storable} of them storable, at {at}: {got:?}: {why}"));
         }
         let snapshot = self.snapshot.as_ref().expect("just taken");
         let rest = usize::try_from(at)
@@ -379,7 +379,7 @@ impl OpenFile {
 
     /// Looks at all of the snapshot that was just taken: at its first byte, if it was seen, and at the rest at position 1, where
     /// no other snapshot is taken.
-    fn learn(&mut self, first: Option<u8>, world: &mut World) -> Result<(), String> {
+    fn learn(&mut self, first: Option<u8>, model: &mut Model) -> Result<(), String> {
         let mut rest = vec![0u8; MUCH];
         let len =
             call(|| unsafe { libc::pread(self.fd(), rest.as_mut_ptr().cast(), rest.len(), 1) })
@@ -395,7 +395,7 @@ impl OpenFile {
         let mut reasons = Vec::new();
         for mut text in firsts {
             text.extend_from_slice(&rest);
-            match world.accept(&text) {
+            match model.accept(&text) {
                 Ok(()) => {
                     self.snapshot = Some(text);
                     return Ok(());
@@ -412,7 +412,7 @@ impl OpenFile {
         ))
     }
 
-    pub fn seek(&mut self, rng: &mut Rng, counter: &mut Counter, world: &mut World) {
+    pub fn seek(&mut self, rng: &mut Rng, counter: &mut Counter, model: &mut Model) {
         counter.call();
         const WHENCES: [i32; 8] = [
             libc::SEEK_SET,
@@ -439,7 +439,7 @@ impl OpenFile {
             return;
         }
         if needs_size && self.snapshot.is_none() {
-            self.learn(None, world)
+            self.learn(None, model)
                 .unwrap_or_else(|why| panic!("after a seek of {whence}: {got:?}: {why}"));
         }
         let size = self.snapshot.as_ref().map_or(0, Vec::len) as i64;

@@ -4,7 +4,7 @@
 
 use fastrand::Rng;
 
-use super::world::World;
+use super::model::Model;
 
 const SPACES: &[u8] = b" \t\n\x0b\x0c\r";
 const INTERESTING: [&str; 22] = [
@@ -32,17 +32,17 @@ const INTERESTING: [&str; 22] = [
     "\u{660}",
 ];
 
-pub fn any(rng: &mut Rng, world: &World) -> Vec<u8> {
+pub fn any(rng: &mut Rng, model: &Model) -> Vec<u8> {
     match rng.u32(..20) {
-        0..9 => one(rng, world),
+        0..9 => one(rng, model),
         9..13 => {
             let count = rng.usize(1..40);
-            list(rng, world, count)
+            list(rng, model, count)
         }
-        13 => long(rng, world),
+        13 => long(rng, model),
         14..18 => {
             let count = rng.usize(1..6);
-            let mut text = list(rng, world, count);
+            let mut text = list(rng, model, count);
             for _ in 0..rng.usize(1..3) {
                 spoil(rng, &mut text);
             }
@@ -58,8 +58,8 @@ fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {
 }
 
 /// A PID as `echo`, `printf` or a C program writes it.
-fn one(rng: &mut Rng, world: &World) -> Vec<u8> {
-    let mut text = world.number(rng).to_string().into_bytes();
+fn one(rng: &mut Rng, model: &Model) -> Vec<u8> {
+    let mut text = model.number(rng).to_string().into_bytes();
     text.extend_from_slice(pick::<&[u8]>(
         rng,
         &[b"", b"\n", b"\0", b"\n\0", b" ", b"\r\n"],
@@ -67,13 +67,13 @@ fn one(rng: &mut Rng, world: &World) -> Vec<u8> {
     text
 }
 
-fn list(rng: &mut Rng, world: &World, count: usize) -> Vec<u8> {
+fn list(rng: &mut Rng, model: &Model, count: usize) -> Vec<u8> {
     let mut text = Vec::new();
     for _ in 0..rng.usize(..2) {
         text.push(*pick(rng, SPACES));
     }
     for _ in 0..count {
-        text.extend_from_slice(world.number(rng).to_string().as_bytes());
+        text.extend_from_slice(model.number(rng).to_string().as_bytes());
         for _ in 0..=rng.usize(..2) {
             text.push(*pick(rng, SPACES));
         }
@@ -87,7 +87,7 @@ fn list(rng: &mut Rng, world: &World, count: usize) -> Vec<u8> {
 }
 
 /// A list around the length at which a write is cut.
-fn long(rng: &mut Rng, world: &World) -> Vec<u8> {
+fn long(rng: &mut Rng, model: &Model) -> Vec<u8> {
     let len = *pick(
         rng,
         &[
@@ -99,7 +99,7 @@ fn long(rng: &mut Rng, world: &World) -> Vec<u8> {
         // Little but white space.
         0 => {
             text.resize(len, b' ');
-            let number = world.number(rng).to_string();
+            let number = model.number(rng).to_string();
             let at = rng.usize(..len - number.len());
             text[at..][..number.len()].copy_from_slice(number.as_bytes());
         }
@@ -107,7 +107,7 @@ fn long(rng: &mut Rng, world: &World) -> Vec<u8> {
         1 => text.resize(len, *pick(rng, b"01x")),
         _ => {
             while text.len() < len {
-                text.extend_from_slice(world.number(rng).to_string().as_bytes());
+                text.extend_from_slice(model.number(rng).to_string().as_bytes());
                 text.push(*pick(rng, SPACES));
             }
             text.truncate(len);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Users that want to hurt: what they can pin, how far the file scales, and what is left afterwards.
+//! Exhaustion of resources: what a user can pin, how far the file scales, and what is left afterwards.
 
 use std::ffi::c_void;
 use std::fs::{self, File};
@@ -15,12 +15,12 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::wait::waitpid;
 use nix::unistd::{self, Pid};
 
-use super::leaks::{Kmemleak, Slabs};
-use super::support::child::{Child, Parent};
-use super::support::crowd::Crowd;
-use super::support::module::Module;
-use super::support::status;
-use super::support::wait;
+use support::child::{Child, Parent};
+use support::crowd::Crowd;
+use support::leaks::{Kmemleak, Slabs};
+use support::module::Module;
+use support::status;
+use support::wait;
 
 /// What exited processes may keep, in registrations: the module updates after so many, whatever its timer says.
 const PINNED_MAX: usize = 16384;
@@ -31,12 +31,12 @@ const MARGIN: i64 = 500;
 pub fn run(attack: &str, count: Option<usize>) {
     raise_limits();
     match attack {
-        "pinned" => register_and_exit(count.unwrap_or(50_000)),
-        "crowd" => register_crowd(count.unwrap_or(10_000)),
-        "unread" => never_read_to_the_end(count.unwrap_or(1000)),
-        "opens" => open_again_and_again(count.unwrap_or(1_000_000)),
-        "memcg" => exhaust_cgroup(),
-        "cycles" => load_and_unload(count.unwrap_or(200)),
+        "pinned-pids" => register_and_exit(count.unwrap_or(50_000)),
+        "many-processes" => register_crowd(count.unwrap_or(10_000)),
+        "unread-files" => never_read_to_the_end(count.unwrap_or(1000)),
+        "open-close" => open_again_and_again(count.unwrap_or(1_000_000)),
+        "memcg-limit" => exhaust_cgroup(),
+        "load-unload" => load_and_unload(count.unwrap_or(200)),
         _ => panic!("there is no attack '{attack}'"),
     }
 }

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use super::child::{Child, Parent};
+use crate::child::{Child, Parent};
 
 const STACK: usize = 4096;
 

@@ -9,12 +9,12 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use super::super::support::child::{Child, getpid, gettid};
-use super::super::support::status::{self, Line};
 use super::Counter;
-use super::contract::{self, Meaning};
 use super::memory::Edge;
 use super::open_file::Pipe;
+use support::child::{Child, getpid, gettid};
+use support::contract::{self, Meaning};
+use support::status;
 
 const LIVING: usize = 24;
 /// Registrations before which the module does not update by itself, also of processes that it has already.
@@ -39,7 +39,7 @@ struct Entry {
     may_vanish: bool,
 }
 
-pub struct World {
+pub struct Model {
     living: Vec<Living>,
     zombies: Vec<Child>,
     /// Numbers of processes that have been reaped.
@@ -53,9 +53,9 @@ pub struct World {
     pub pipe: Pipe,
 }
 
-impl World {
+impl Model {
     pub fn new(rng: &mut Rng, updates: bool) -> Self {
-        let mut world = Self {
+        let mut model = Self {
             living: Vec::new(),
             zombies: Vec::new(),
             free: Vec::new(),
@@ -67,9 +67,9 @@ impl World {
             pipe: Pipe::new(),
         };
         for _ in 0..LIVING {
-            world.start_one(rng);
+            model.start_one(rng);
         }
-        world
+        model
     }
 
     /// Starts a process, maybe with the number of one that was there before.
@@ -78,7 +78,7 @@ impl World {
             return;
         }
         let threaded = rng.u32(..4) == 0;
-        let body = move |parent: &mut super::super::support::child::Parent| {
+        let body = move |parent: &mut support::child::Parent| {
             if threaded {
                 let (tell, hear) = std::sync::mpsc::channel();
                 std::thread::spawn(move || {
@@ -228,7 +228,7 @@ impl World {
 
     /// Compares a new snapshot with the registrations, and notes which of them are gone by now.
     pub fn accept(&mut self, text: &[u8]) -> Result<(), String> {
-        let lines = parse(text).ok_or("not all are lines of the form \"PID: MS\\n\"")?;
+        let lines = status::try_parse(text)?;
         let undisturbed = !self.updates && self.registrations < UNDISTURBED;
         // From the end: where a number has come back, its later owner is the one that must be there.
         let mut lines = lines.iter().rev().peekable();
@@ -281,24 +281,6 @@ impl World {
         }
         text
     }
-}
-
-fn parse(text: &[u8]) -> Option<Vec<Line>> {
-    let text = std::str::from_utf8(text).ok()?;
-    text.split_inclusive('\n')
-        .map(|line| {
-            let (pid, ms) = line.strip_suffix('\n')?.split_once(": ")?;
-            let plain = |digits: &str| {
-                digits.bytes().all(|b| b.is_ascii_digit())
-                    && (digits == "0" || !digits.starts_with('0'))
-            };
-            (plain(pid) && plain(ms)).then_some(())?;
-            Some(Line {
-                pid: pid.parse().ok()?,
-                ms: ms.parse().ok()?,
-            })
-        })
-        .collect()
 }
 
 fn exists(number: i32) -> bool {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Readers and writers that stay inside the module for as long as they like: the memory that they name
-//! is not there, and whoever could bring it does not answer.
+//! Readers and writers that block inside the module for any length of time: in a page fault that
+//! userfaultfd catches and nobody answers.
 //!
 //! C header: `include/uapi/linux/userfaultfd.h`.
 
@@ -19,14 +19,14 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::uio::pread;
 
-use super::support::child::Child;
-use super::support::module::{Machine, insmod, rmmod};
-use super::support::status;
-use super::support::wait;
+use support::child::Child;
+use support::module::{Machine, insmod, rmmod};
+use support::status;
+use support::wait;
 
 const PAGE: usize = 4096;
 
-/// After what time those who should not be stalled are, which is many times of what they need.
+/// Calls that are not done after this long hang; it is many times what they need.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the kernel sends for each access to missing memory.
@@ -53,7 +53,7 @@ const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
 nix::ioctl_readwrite!(uffdio_api, 0xaa, 0x3f, UffdioApi);
 nix::ioctl_readwrite!(uffdio_register, 0xaa, 0x00, UffdioRegister);
 
-/// A page that nobody can use before [`give`](Self::give).
+/// A page that is missing until [`give`](Self::give).
 struct MissingPage {
     address: NonNull<libc::c_void>,
     userfault: Option<File>,
@@ -98,14 +98,14 @@ impl MissingPage {
         self.address.as_ptr() as usize
     }
 
-    /// Waits until somebody is stalled by the page.
+    /// Waits until a thread blocks in a fault of the page.
     fn await_fault(&mut self) {
         let mut message = [0; MESSAGE];
         let userfault = self.userfault.as_mut().expect("not given yet");
         userfault.read_exact(&mut message).expect("a page fault");
     }
 
-    /// Lets those that are stalled go on, with an empty page.
+    /// Resolves the fault with an empty page.
     fn give(&mut self) {
         self.userfault = None;
     }
@@ -140,7 +140,7 @@ fn expect_to_end(what: &'static str) -> Sender<()> {
     let (ended, end) = mpsc::channel();
     thread::spawn(move || {
         if end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("  others wait for the stalled {what}");
+            eprintln!("  others wait for the blocked {what}");
             process::exit(1);
         }
     });
@@ -168,10 +168,10 @@ pub fn run() {
         let mut page = MissingPage::new();
         let address = page.address();
         let result = thread::scope(|scope| {
-            let stalled = scope.spawn(|| call(&file, address));
+            let blocked = scope.spawn(|| call(&file, address));
             page.await_fault();
 
-            // Whoever is stalled stops nobody: not those who use the same open file, nor others, nor updates.
+            // The blocked call delays no other: neither on the same open file, nor on another one, nor an update.
             let mut buffer = [0; PAGE];
             let len = pread(&file, &mut buffer, 0).expect("the same open file");
             status::parse(std::str::from_utf8(&buffer[..len]).expect("text"));
@@ -187,15 +187,15 @@ pub fn run() {
             // Unloading waits for them, and for nothing else.
             let unload = scope.spawn(rmmod);
             wait::until("the file to go", || !Path::new(status::PATH).exists());
-            assert!(!stalled.is_finished() && !unload.is_finished());
+            assert!(!blocked.is_finished() && !unload.is_finished());
             page.give();
             unload.join().expect("no panic").expect("rmmod");
-            stalled.join().expect("no panic")
+            blocked.join().expect("no panic")
         });
         drop(ended);
         assert_eq!(result, error.map_or(Ok(text_len), Err), "the {what}");
         println!(
-            "  a {what} was stalled; nobody else was, and the module was unloaded with it inside"
+            "  a {what} was blocked; nobody else was, and the module was unloaded with it inside"
         );
     }
     drop(machine);

@@ -45,4 +45,23 @@ impl KernelLog {
             }
         }
     }
+
+    /// Fails if something in the kernel went wrong since the log was last read.
+    pub fn expect_no_report(&mut self) {
+        let messages = self.messages();
+        let report = messages
+            .iter()
+            .position(|message| signs().any(|sign| message.contains(sign)));
+        if let Some(first) = report {
+            let shown = &messages[first..messages.len().min(first + 60)];
+            panic!("the kernel reports:\n{}", shown.join("\n"));
+        }
+    }
+}
+
+/// Each report of a checker has one of these in one line at least.
+fn signs() -> impl Iterator<Item = &'static str> {
+    include_str!("../kernel-log-signs")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
 }

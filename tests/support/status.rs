@@ -9,8 +9,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd;
 
-use super::child::{self, Child};
-use super::wait;
+use crate::child::{self, Child};
+use crate::wait;
 
 pub const DIRECTORY: &str = "/proc/mp1";
 pub const PATH: &str = "/proc/mp1/status";
@@ -96,23 +96,28 @@ pub fn ms_of(pid: i32) -> u64 {
     ms
 }
 
-/// Parses the text and accepts nothing but whole lines of the form `PID: MS\n`.
+/// Parses the text, which must be whole lines of the form `PID: MS\n`.
 pub fn parse(text: &str) -> Vec<Line> {
-    text.split_inclusive('\n').map(parse_line).collect()
+    try_parse(text.as_bytes()).unwrap_or_else(|why| panic!("{why}"))
 }
 
-fn parse_line(line: &str) -> Line {
-    let parsed = line
-        .strip_suffix('\n')
-        .and_then(|line| line.split_once(": "))
-        .and_then(|(pid, ms)| {
-            let line = Line {
-                pid: plain_decimal(pid)?,
-                ms: plain_decimal(ms)?,
-            };
-            (line.pid > 0).then_some(line)
-        });
-    parsed.unwrap_or_else(|| panic!("no line of the form \"PID: MS\\n\": {line:?}"))
+/// Parses the text, or says which line is not of the form `PID: MS\n`.
+pub fn try_parse(text: &[u8]) -> Result<Vec<Line>, String> {
+    text.split_inclusive(|byte| *byte == b'\n')
+        .map(|line| {
+            let line = String::from_utf8_lossy(line);
+            parse_line(&line).ok_or_else(|| format!("no line of the form \"PID: MS\\n\": {line:?}"))
+        })
+        .collect()
+}
+
+fn parse_line(line: &str) -> Option<Line> {
+    let (pid, ms) = line.strip_suffix('\n')?.split_once(": ")?;
+    let line = Line {
+        pid: plain_decimal(pid)?,
+        ms: plain_decimal(ms)?,
+    };
+    (line.pid > 0).then_some(line)
 }
 
 /// Parses what has no sign, no leading zero and nothing but digits.
