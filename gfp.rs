@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How memory is allocated that a user asks for.
+//! Allocation flags.
 //!
 //! C header: [`include/linux/gfp_types.h`](srctree/include/linux/gfp_types.h).
 
@@ -13,21 +13,28 @@ use kernel::{
     prelude::*, //
 };
 
-/// `__GFP_RETRY_MAYFAIL`, which the `kernel` crate has no constant for: the allocation tries hard,
-/// but fails rather than have the OOM killer make room for it.
+/// `__GFP_RETRY_MAYFAIL`: the allocation tries hard, but fails rather than call the OOM killer.
+///
+/// The `kernel` crate has no constant for it, and no way to make one: `Flags` is a `gfp_t` with
+/// private fields.
 const __GFP_RETRY_MAYFAIL: Flags = {
+    const {
+        assert!(size_of::<Flags>() == size_of::<bindings::gfp_t>());
+        assert!(align_of::<Flags>() == align_of::<bindings::gfp_t>());
+    };
     let raw: bindings::gfp_t = 1 << bindings::___GFP_RETRY_MAYFAIL_BIT;
-    // SAFETY: `Flags` is a `gfp_t` and nothing else, of which all bit patterns are valid; had it
-    // another size, this would not compile.
-    unsafe { core::mem::transmute::<bindings::gfp_t, Flags>(raw) }
+    // SAFETY: A structure of the size and alignment of its one field of an integer type has that
+    // field at its beginning and no padding, whatever its representation. All values of a `gfp_t`
+    // are valid.
+    let flags = unsafe { core::mem::transmute::<bindings::gfp_t, Flags>(raw) };
+    flags
 };
 
-/// Returns the flags for memory that belongs to `current`: charged to its cgroup, and if there is
-/// none, or no more for the cgroup, that is an error like another: nobody is killed for it, and
-/// nothing is logged.
+/// Returns the flags for memory that a user makes the kernel allocate: it is charged to the cgroup of
+/// `current`. If there is none, or the cgroup may not have more, the allocation fails; no process is
+/// killed for it and nothing is logged.
 ///
 /// Context: an allocation with these flags may sleep.
-#[inline]
-pub(crate) fn for_user() -> Flags {
+pub(crate) fn user_account() -> Flags {
     GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_RETRY_MAYFAIL
 }

@@ -7,29 +7,51 @@
 use core::borrow::Borrow;
 use kernel::{
     prelude::*,
+    sync::Arc,
     time::Delta, //
 };
 
+mod exit_watch;
+mod exits;
 mod gfp;
+mod line;
+mod once;
 mod pid_list;
+mod pin_vec;
+mod poll;
 mod proc;
 mod process;
 mod registry;
 mod seqlock;
+mod spinlock_irqsave;
 mod status;
-mod status_text;
+mod stepped_list;
 mod timer;
 mod workqueue;
 
+/// What the kernel's C compiler says: see `layout.c`.
+#[expect(non_upper_case_globals)]
+mod layout {
+    include!(env!("MP1_LAYOUT"));
+}
+
+use exits::{
+    Exits,
+    ExitsFile,
+    Wakeups, //
+};
 use proc::{
     Dir,
     File, //
 };
-use registry::Registry;
+use registry::{
+    Registrations,
+    Registry, //
+};
 use status::StatusFile;
 use timer::{
-    Owner,
-    Periodic, //
+    Periodic,
+    Ticking, //
 };
 use workqueue::OwnedQueue;
 
@@ -47,43 +69,54 @@ module! {
     },
 }
 
-/// The loaded module. The order of the fields is the order in which it ends.
+/// The loaded module. Its fields are dropped in their order, which is the order of the unload.
 struct Mp1 {
-    /// No reader or writer is inside the module, or will be again.
+    /// Wakes the readers and polls of the file. No user is inside it from then on.
+    _exits: File<ExitsFile>,
+    /// The same for readers and writers of the other file.
     _status: File<StatusFile>,
-    /// No timer queues work; then, no work runs; the last reference to the registry goes.
-    _updates: Owner<Registry>,
+    /// Cancels the timer, then waits for the work.
+    _ticking: Ticking<Registry>,
+    /// Drops the registrations. No exit of a process calls the module from then on.
+    _registrations: Registrations,
+    /// Waits for the work that such calls have queued.
+    _wakeups: Wakeups,
+    /// Destroys the queue. No code of the module runs but what drops the rest of its memory.
+    _queue: Arc<OwnedQueue>,
 }
 
 impl kernel::Module for Mp1 {
-    // In line, it belongs to what is given back once the module is loaded.
-    #[inline]
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let interval = interval(by_value(module_parameters::interval_ms.value()))?;
 
-        let queue = OwnedQueue::new_unbound(c"mp1")?;
-        let updates = Periodic::new(interval, queue, Registry::new()?)?;
-        let dir = Dir::new(c"mp1", 0o555)?;
-        // The last step: users are inside from now on.
-        let status = File::new(dir, c"status", 0o666, updates.clone())?;
+        let queue = Arc::new(OwnedQueue::new_unbound(c"mp1")?, GFP_KERNEL)?;
+        let exits = Exits::new(queue.clone())?;
+        let registry = Registry::new(exits.clone())?;
+        let updates = Periodic::new(interval, queue.clone(), registry)?;
+        let dir = Arc::new(Dir::new(c"mp1", 0o555)?, GFP_KERNEL)?;
+        let exits_file = File::new(dir.clone(), c"exits", 0o444, exits.clone())?;
+        // The last step: processes are registered from now on.
+        let status_file = File::new(dir, c"status", 0o666, updates.clone())?;
 
         pr_info!("loaded, updates every {} ms\n", interval.as_millis());
         Ok(Self {
-            _status: status,
-            _updates: Owner(updates),
+            _exits: exits_file,
+            _status: status_file,
+            _ticking: Ticking(updates.clone()),
+            _registrations: Registrations(updates),
+            _wakeups: Wakeups(exits),
+            _queue: queue,
         })
     }
 }
 
 impl Drop for Mp1 {
-    #[inline]
     fn drop(&mut self) {
         pr_info!("unloaded\n");
     }
 }
 
 /// Returns the time between updates for the parameter `interval_ms`.
-#[inline]
 fn interval(ms: i64) -> Result<Delta> {
     if (10..=3_600_000).contains(&ms) {
         Ok(Delta::from_millis(ms))

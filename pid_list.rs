@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 /// A number that no `int` holds.
-const BEYOND: u64 = 1 << 31;
+const PID_LIMIT: u64 = 1 << 31;
 
 /// Why a text is no list of PIDs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,21 +28,18 @@ pub(crate) struct Pid {
 }
 
 /// Returns whether `byte` is white space in the sense of C's `isspace()`.
-#[inline]
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 /// Returns the beginning of `text` up to, and with, its last white space, or [`None`] if it has no
 /// white space: what can be understood of a text of which only the beginning is known.
-#[inline]
-pub(crate) fn complete_part(text: &[u8]) -> Option<&[u8]> {
+pub(crate) fn up_to_last_space(text: &[u8]) -> Option<&[u8]> {
     let last = text.iter().rposition(|byte| is_space(*byte))?;
     text.get(..=last)
 }
 
 /// Returns `text` without the NUL that ends a string in C, where it is the last byte.
-#[inline]
 pub(crate) fn without_terminator(text: &[u8]) -> &[u8] {
     text.strip_suffix(b"\0").unwrap_or(text)
 }
@@ -58,7 +55,6 @@ pub(crate) struct Pids<'a> {
 
 impl<'a> Pids<'a> {
     /// Begins at the start of `text`.
-    #[inline]
     pub(crate) fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
     }
@@ -67,7 +63,6 @@ impl<'a> Pids<'a> {
 impl Iterator for Pids<'_> {
     type Item = Result<Pid, ParseError>;
 
-    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         while is_space(*self.text.get(self.at)?) {
             self.at += 1;
@@ -83,7 +78,7 @@ impl Iterator for Pids<'_> {
                 return Some(Err(ParseError::Invalid));
             }
             // A number beyond the range stays beyond it.
-            if number < BEYOND {
+            if number < PID_LIMIT {
                 number = 10 * number + u64::from(digit);
             }
             self.at += 1;

@@ -2,24 +2,39 @@
 
 //! Files in `/proc`.
 //!
-//! A [`Dir`] and a [`File`] are there as long as the values that stand for them. Removing a file
-//! waits for calls that are inside its operations and releases what open files own, so a module
-//! whose files are gone is one that no user can reach; open files answer with `EIO` from then on.
+//! A [`Dir`] and a [`File`] are there as long as the values that stand for them. Removing a file waits
+//! for calls that are inside its operations and releases what open files own. So no user can reach a
+//! module whose files are gone; open files answer with `EIO` from then on.
+//!
+//! That rests on the drop. Code that leaks a [`File`] by `mem::forget()` keeps the entry, whose
+//! operations are in the module's text: then the module must not be unloaded. Rust calls a leak safe
+//! and the `kernel` crate has the same limit for all that is registered.
 //!
 //! C header: [`include/linux/proc_fs.h`](srctree/include/linux/proc_fs.h).
 
+use crate::{
+    layout,
+    poll::{
+        Events,
+        PollTable, //
+    }, //
+};
 use core::{
-    borrow::Borrow,
     marker::PhantomData,
     mem::offset_of,
     ptr::NonNull, //
 };
 use kernel::{
     bindings,
-    error::from_result,
+    build_error,
+    error::{
+        from_result,
+        VTABLE_DEFAULT_ERROR, //
+    },
     fs::Kiocb,
     iov::IovIterDest,
     prelude::*,
+    sync::Arc,
     types::ForeignOwnable,
     uaccess::{
         UserPtr,
@@ -28,11 +43,8 @@ use kernel::{
     }, //
 };
 
-/// What the kernel's C compiler says of `struct proc_ops`.
-#[expect(non_upper_case_globals)]
-mod layout {
-    include!(env!("MP1_PROC_LAYOUT"));
-}
+/// The longest name that `/proc` takes.
+const NAME_MAX: usize = 255;
 
 /// `struct proc_dir_entry`, which is private to the C side.
 #[repr(C)]
@@ -49,16 +61,21 @@ struct ProcOps {
     proc_open: unsafe extern "C" fn(*mut bindings::inode, *mut bindings::file) -> c_int,
     proc_read: Option<unsafe extern "C" fn()>,
     proc_read_iter: unsafe extern "C" fn(*mut bindings::kiocb, *mut bindings::iov_iter) -> isize,
-    proc_write: unsafe extern "C" fn(
-        *mut bindings::file,
-        *const c_char,
-        usize,
-        *mut bindings::loff_t,
-    ) -> isize,
-    proc_lseek:
+    proc_write: Option<
+        unsafe extern "C" fn(
+            *mut bindings::file,
+            *const c_char,
+            usize,
+            *mut bindings::loff_t,
+        ) -> isize,
+    >,
+    proc_lseek: Option<
         unsafe extern "C" fn(*mut bindings::file, bindings::loff_t, c_int) -> bindings::loff_t,
+    >,
     proc_release: unsafe extern "C" fn(*mut bindings::inode, *mut bindings::file) -> c_int,
-    proc_poll: Option<unsafe extern "C" fn()>,
+    proc_poll: Option<
+        unsafe extern "C" fn(*mut bindings::file, *mut bindings::poll_table) -> bindings::__poll_t,
+    >,
     proc_ioctl: Option<unsafe extern "C" fn()>,
     #[cfg(CONFIG_COMPAT)]
     proc_compat_ioctl: Option<unsafe extern "C" fn()>,
@@ -83,6 +100,17 @@ extern "C" {
     fn proc_remove(entry: *mut ProcDirEntry);
 }
 
+/// Checks that `name` names one entry. To `/proc`, a name with a slash is a path, and its owner would
+/// not be the owner of what is removed with it.
+fn check_name(name: &CStr) -> Result {
+    let name = name.to_bytes();
+    if name.is_empty() || name.len() > NAME_MAX || name.contains(&b'/') || matches!(name, b"." | b"..")
+    {
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
 /// A directory directly in `/proc`.
 ///
 /// # Invariants
@@ -104,21 +132,22 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if there is no memory, or such an entry already.
-    #[inline]
+    /// - [`EINVAL`] if `name` is no name of an entry: empty, too long, `.`, `..`, or with a slash.
+    /// - [`ENOMEM`] if there is no memory, or such an entry already.
     pub(crate) fn new(name: &CStr, mode: u16) -> Result<Self> {
+        check_name(name)?;
         // SAFETY: The name ends with NUL and is copied; no parent means `/proc` itself.
         let entry = unsafe { proc_mkdir_mode(name.as_char_ptr(), mode, core::ptr::null_mut()) };
-        // INVARIANT: What is not null is a new entry, and nobody else will remove it.
+        // INVARIANT: What is not null is a new entry. Nobody else will remove it: names are without
+        // slashes, so no `Dir` is inside another one.
         Ok(Self(NonNull::new(entry).ok_or(ENOMEM)?))
     }
 }
 
 impl Drop for Dir {
-    #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the type's invariant the entry is there until now. The files in it own the
-        // directory, or a share or a borrow of it, so none of them is left.
+        // SAFETY: By the type's invariant the entry is there until now. Each `File` in it holds a
+        // reference to the directory and is removed before it drops that.
         unsafe { proc_remove(self.0.as_ptr()) };
     }
 }
@@ -127,34 +156,137 @@ impl Drop for Dir {
 ///
 /// All of them run in the context of the process that made the system call and may sleep. `data` is
 /// what the file itself owns, `file` what the open file does.
-pub(crate) trait FileOps: Sized {
+///
+/// A file without [`size`](Self::size) is a stream: it has no position, and `lseek()` and `pread()`
+/// fail with `ESPIPE`.
+#[vtable]
+pub(crate) trait FileOps: Sized + 'static {
     /// What the file itself owns.
-    type Data: ForeignOwnable + Send + Sync;
+    type Data: ForeignOwnable + Send + Sync + 'static;
     /// What each open file owns.
-    type OpenFile: ForeignOwnable + Send + Sync;
+    type OpenFile: ForeignOwnable + Send + Sync + 'static;
 
     /// Called at `open()`.
     fn open(data: <Self::Data as ForeignOwnable>::Borrowed<'_>) -> Result<Self::OpenFile>;
 
-    /// Called for all that reads: `read()`, `pread()`, `readv()`, `splice()`, `sendfile()`.
-    fn read_iter(
-        data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
-        kiocb: Kiocb<'_, Self::OpenFile>,
-        iov: &mut IovIterDest<'_>,
-    ) -> Result<usize>;
-
-    /// Called at `write()` and, for each of its vectors, at `writev()`.
-    fn write(
+    /// Called for all that reads: `read()`, `pread()`, `readv()`, `splice()`, `sendfile()`. What it
+    /// has copied to `reader` counts as read.
+    fn read(
         data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
-        from: UserSliceReader,
-    ) -> Result<usize>;
+        reader: &mut Reader<'_>,
+    ) -> Result;
+
+    /// Called at `write()` and, for each of its vectors, at `writev()`. Returns how many bytes count
+    /// as written, at most as many as there are.
+    fn write(
+        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        _file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
+        _from: UserSliceReader,
+    ) -> Result<usize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Returns the number of bytes that there are to read, from which `SEEK_END` counts.
     fn size(
-        data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
-        file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
-    ) -> Result<usize>;
+        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        _file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
+    ) -> Result<usize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called at `poll()`, `select()` and the like: registers the queues on which events are announced
+    /// and then returns those that there are.
+    fn poll(
+        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        _file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
+        _table: &PollTable<'_>,
+    ) -> Events {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called once, before the file is removed: wakes all who sleep inside its operations, and lets
+    /// nobody sleep there any more. What sleeps on would keep the file from being removed.
+    fn hang_up(_data: <Self::Data as ForeignOwnable>::Borrowed<'_>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// What a read asks for: where from, how much, and the memory to copy to.
+///
+/// # Invariants
+///
+/// `kiocb` and `iov` are those of a read that is running. `copied` is how much has been copied to
+/// `iov`, which is how far that can be reverted.
+pub(crate) struct Reader<'a> {
+    kiocb: NonNull<bindings::kiocb>,
+    iov: &'a mut IovIterDest<'a>,
+    copied: usize,
+}
+
+impl Reader<'_> {
+    /// Returns the position in the file.
+    pub(crate) fn position(&self) -> i64 {
+        // SAFETY: By the type's invariant the `kiocb` is valid.
+        unsafe { (*self.kiocb.as_ptr()).ki_pos }
+    }
+
+    /// Returns whether the read must not sleep (`O_NONBLOCK`, `RWF_NOWAIT`).
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        let kiocb = self.kiocb.as_ptr();
+        // SAFETY: By the type's invariant the `kiocb` and its file are valid.
+        unsafe {
+            (*kiocb).ki_flags & layout::IOCB_NOWAIT_FLAG as c_int != 0
+                || (*(*kiocb).ki_filp).f_flags & bindings::O_NONBLOCK != 0
+        }
+    }
+
+    /// Returns how many more bytes are asked for.
+    pub(crate) fn room(&self) -> usize {
+        self.iov.len()
+    }
+
+    /// Copies `bytes`, and returns how many of them fit where the user's memory is there.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) -> usize {
+        let len = self.iov.copy_to_iter(bytes);
+        // INVARIANT: That much more has been copied.
+        self.copied += len;
+        len
+    }
+
+    /// Takes back the latest `len` bytes that were copied. The user's memory keeps them, but they do
+    /// not count as read.
+    pub(crate) fn undo(&mut self, len: usize) {
+        let len = len.min(self.copied);
+        // INVARIANT: That much less has been copied.
+        self.copied -= len;
+        // SAFETY: By the type's invariant that much was copied.
+        unsafe { bindings::iov_iter_revert(self.iov.as_raw(), len) };
+    }
+
+    /// Copies from `content` what is at the file's position, and moves that.
+    ///
+    /// # Errors
+    ///
+    /// - [`EFAULT`] if there is something to copy, and none of it could be.
+    /// - [`EINVAL`] if the position is negative.
+    pub(crate) fn copy_from_content(&mut self, content: &[u8]) -> Result {
+        let start = usize::try_from(self.position()).map_err(|_| EINVAL)?;
+        let Some(rest) = content.get(start..).filter(|rest| !rest.is_empty()) else {
+            return Ok(());
+        };
+        if self.room() == 0 {
+            return Ok(());
+        }
+        match self.copy(rest) {
+            0 => Err(EFAULT),
+            len => {
+                // SAFETY: By the type's invariant the `kiocb` is valid and ours.
+                unsafe { (*self.kiocb.as_ptr()).ki_pos += len as i64 };
+                Ok(())
+            }
+        }
+    }
 }
 
 /// A file in `/proc`. Dropping it waits until no operation of it runs, and none will any more.
@@ -163,20 +295,20 @@ pub(crate) trait FileOps: Sized {
 ///
 /// - `entry` points at an entry that only `drop` removes, whose operations are those of `T`.
 /// - `data` comes from `T::Data::into_foreign()`; the entry's operations borrow it.
-pub(crate) struct File<T: FileOps, D: Borrow<Dir> = Dir> {
+pub(crate) struct File<T: FileOps> {
     entry: NonNull<ProcDirEntry>,
     data: *mut c_void,
     /// Removing a directory removes what is in it, so it has to stay.
-    _dir: D,
+    _dir: Arc<Dir>,
     _ops: PhantomData<T>,
 }
 
 // SAFETY: An entry may be removed by any thread, and `T::Data` is `Send`.
-unsafe impl<T: FileOps, D: Borrow<Dir> + Send> Send for File<T, D> {}
+unsafe impl<T: FileOps> Send for File<T> {}
 // SAFETY: There are no operations on a shared `File`.
-unsafe impl<T: FileOps, D: Borrow<Dir>> Sync for File<T, D> {}
+unsafe impl<T: FileOps> Sync for File<T> {}
 
-impl<T: FileOps, D: Borrow<Dir>> File<T, D> {
+impl<T: FileOps> File<T> {
     /// Creates the file `name` in `dir` with the permission bits `mode`.
     ///
     /// Its operations may be called before this returns.
@@ -185,19 +317,21 @@ impl<T: FileOps, D: Borrow<Dir>> File<T, D> {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if there is no memory, or such a file already.
-    pub(crate) fn new(dir: D, name: &CStr, mode: u16, data: T::Data) -> Result<Self> {
+    /// - [`EINVAL`] if `name` is no name of an entry: empty, too long, `.`, `..`, or with a slash.
+    /// - [`ENOMEM`] if there is no memory, or such a file already.
+    pub(crate) fn new(dir: Arc<Dir>, name: &CStr, mode: u16, data: T::Data) -> Result<Self> {
+        check_name(name)?;
         let data = data.into_foreign();
+        let ops: &'static ProcOps = &Operations::<T>::TABLE;
 
         // SAFETY: The name ends with NUL and is copied. `dir` is there as long as this file, and
-        // the operations are there as long as the module. They are the ones that take `data` for
-        // what it is.
+        // `ops` as long as the module. They are the ones that take `data` for what it is.
         let entry = unsafe {
             proc_create_data(
                 name.as_char_ptr(),
                 mode,
-                dir.borrow().0.as_ptr(),
-                core::ptr::from_ref(&Operations::<T>::TABLE).cast(),
+                dir.0.as_ptr(),
+                core::ptr::from_ref(ops).cast(),
                 data.cast(),
             )
         };
@@ -217,9 +351,12 @@ impl<T: FileOps, D: Borrow<Dir>> File<T, D> {
     }
 }
 
-impl<T: FileOps, D: Borrow<Dir>> Drop for File<T, D> {
-    #[inline]
+impl<T: FileOps> Drop for File<T> {
     fn drop(&mut self) {
+        if T::HAS_HANG_UP {
+            // SAFETY: By the type's invariant it comes from `into_foreign()`, and goes only below.
+            T::hang_up(unsafe { <T::Data as ForeignOwnable>::borrow(self.data.cast()) });
+        }
         // SAFETY: By the type's invariant the entry is there until now.
         unsafe { proc_remove(self.entry.as_ptr()) };
         // SAFETY: By the type's invariant it comes from `into_foreign()`. All that borrowed it was
@@ -238,23 +375,24 @@ struct Operations<T>(PhantomData<T>);
 
 impl<T: FileOps> Operations<T> {
     const TABLE: ProcOps = {
-        assert!(size_of::<ProcOps>() == layout::SIZE);
+        assert!(size_of::<ProcOps>() == layout::SIZE_proc_ops);
         assert!(offset_of!(ProcOps, proc_flags) == layout::OFFSET_proc_flags);
         assert!(offset_of!(ProcOps, proc_open) == layout::OFFSET_proc_open);
         assert!(offset_of!(ProcOps, proc_read_iter) == layout::OFFSET_proc_read_iter);
         assert!(offset_of!(ProcOps, proc_write) == layout::OFFSET_proc_write);
         assert!(offset_of!(ProcOps, proc_lseek) == layout::OFFSET_proc_lseek);
         assert!(offset_of!(ProcOps, proc_release) == layout::OFFSET_proc_release);
+        assert!(offset_of!(ProcOps, proc_poll) == layout::OFFSET_proc_poll);
 
         ProcOps {
             proc_flags: 0,
             proc_open: Self::open,
             proc_read: None,
             proc_read_iter: Self::read_iter,
-            proc_write: Self::write,
-            proc_lseek: Self::lseek,
+            proc_write: if T::HAS_WRITE { Some(Self::write) } else { None },
+            proc_lseek: if T::HAS_SIZE { Some(Self::lseek) } else { None },
             proc_release: Self::release,
-            proc_poll: None,
+            proc_poll: if T::HAS_POLL { Some(Self::poll) } else { None },
             proc_ioctl: None,
             #[cfg(CONFIG_COMPAT)]
             proc_compat_ioctl: None,
@@ -298,6 +436,10 @@ impl<T: FileOps> Operations<T> {
                 // SAFETY: The file is being opened: its private data are ours, and nobody reads
                 // them yet.
                 unsafe { (*file).private_data = open_file.into_foreign().cast() };
+                if !T::HAS_SIZE {
+                    // SAFETY: The file is being opened. It never fails.
+                    unsafe { bindings::stream_open(inode, file) };
+                }
                 0
             }
             Err(error) => error.to_errno(),
@@ -314,10 +456,21 @@ impl<T: FileOps> Operations<T> {
         // SAFETY: `kiocb` is valid, and its file, an open `File<T>`, has an inode.
         let data = unsafe { Self::data((*(*kiocb).ki_filp).f_inode) };
         // SAFETY: The file is open, so its private data are a `T::OpenFile`.
-        let kiocb = unsafe { Kiocb::from_raw(kiocb) };
+        let file = unsafe { Kiocb::<T::OpenFile>::from_raw(kiocb) }.file();
         // SAFETY: A valid `struct iov_iter` to write to.
         let iov = unsafe { IovIterDest::from_raw(iter) };
-        from_result(|| Ok(T::read_iter(data, kiocb, iov)? as isize))
+        from_result(|| {
+            // INVARIANT: Both are those of this read. Nothing has been copied yet.
+            let mut reader = Reader {
+                kiocb: NonNull::new(kiocb).ok_or(EINVAL)?,
+                iov,
+                copied: 0,
+            };
+            T::read(data, file, &mut reader)?;
+            // What was copied counts, and nothing else: who splices would pass on memory that
+            // nobody has written.
+            Ok(reader.copied as isize)
+        })
     }
 
     /// # Safety
@@ -334,7 +487,7 @@ impl<T: FileOps> Operations<T> {
         // SAFETY: The file stays open until we return.
         let file = unsafe { Self::open_file(file) };
         let from = UserSlice::new(UserPtr::from_addr(buf as usize), count).reader();
-        from_result(|| Ok(T::write(data, file, from)? as isize))
+        from_result(|| Ok(T::write(data, file, from)?.min(count) as isize))
     }
 
     /// # Safety
@@ -345,15 +498,17 @@ impl<T: FileOps> Operations<T> {
         offset: bindings::loff_t,
         whence: c_int,
     ) -> bindings::loff_t {
-        // Those who count from the beginning, or from where they are, need not know the size.
+        // `SEEK_SET` and `SEEK_CUR` do not depend on the size.
         let size = if whence != bindings::SEEK_SET as c_int && whence != bindings::SEEK_CUR as c_int
         {
             // SAFETY: The file is an open `File<T>`, and so has an inode.
             let data = unsafe { Self::data((*file).f_inode) };
             // SAFETY: The file stays open until we return.
             let open_file = unsafe { Self::open_file(file) };
-            match T::size(data, open_file) {
-                Ok(size) => size as bindings::loff_t,
+            let size = T::size(data, open_file)
+                .and_then(|size| bindings::loff_t::try_from(size).map_err(|_| EOVERFLOW));
+            match size {
+                Ok(size) => size,
                 Err(error) => return bindings::loff_t::from(error.to_errno()),
             }
         } else {
@@ -363,6 +518,22 @@ impl<T: FileOps> Operations<T> {
         unsafe {
             bindings::generic_file_llseek_size(file, offset, whence, bindings::loff_t::MAX, size)
         }
+    }
+
+    /// # Safety
+    ///
+    /// `file` is an open [`File<T>`], and `table` that of a poll of it.
+    unsafe extern "C" fn poll(
+        file: *mut bindings::file,
+        table: *mut bindings::poll_table,
+    ) -> bindings::__poll_t {
+        // SAFETY: The file is an open `File<T>`, and so has an inode.
+        let data = unsafe { Self::data((*file).f_inode) };
+        // SAFETY: The file stays open until we return.
+        let open_file = unsafe { Self::open_file(file) };
+        // SAFETY: Both are those of the call that we are in.
+        let table = unsafe { PollTable::from_raw(file, table) };
+        T::poll(data, open_file, &table).mask()
     }
 
     /// # Safety

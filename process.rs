@@ -1,175 +1,503 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Processes: their identity, their number, and their CPU time.
+//! Processes: their identity, their numbers, and their CPU time.
 //!
-//! [`kernel::task::Task`] is one thread, and it pins all of its `task_struct`. A [`Process`] is a
-//! whole thread group and pins only the `struct pid` that names it, as a pidfd does: neither `exec`
-//! by any thread nor the end of the first thread changes it, and a later owner of the same number
-//! has another.
+//! [`kernel::task::Task`] is one thread and pins its whole `task_struct`. A [`Process`] is a thread
+//! group and pins only the `struct pid` that names it, as a pidfd does: `exec` by any thread and the
+//! end of the first thread leave it as it is, and a later owner of the same number has another one.
 //!
 //! C headers: [`include/linux/pid.h`](srctree/include/linux/pid.h),
 //! [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h).
 
-use crate::seqlock;
-use core::ptr::NonNull;
+use crate::{
+    once::read_once,
+    seqlock, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::{
+        null_mut,
+        NonNull, //
+    },
+    sync::atomic::{
+        fence,
+        Ordering, //
+    }, //
+};
 use kernel::{
     bindings,
     container_of,
     pid_namespace::PidNamespace,
-    sync::rcu, //
+    sync::{
+        aref::ARef,
+        rcu, //
+    },
+    task::Task, //
 };
+
+/// What a PID namespace that nothing else holds keeps in memory, in bytes: its caches, its user
+/// namespace and the like, about.
+const NAMESPACE_SIZE: usize = 4096;
 
 /// A counted reference to the identity of a process.
 ///
-/// It says nothing of whether the process still runs, and keeps about as much memory as a
-/// `struct pid` has.
+/// It does not keep the process alive, nor its `task_struct`.
 ///
 /// # Invariants
 ///
-/// `0` points at a `struct pid` that is or was the thread group ID of a process, and `self` owns
-/// one reference to it.
+/// `0` points at a `struct pid` that is or was the thread group ID of a process, and `self` owns one
+/// reference to it.
 pub(crate) struct Process(NonNull<bindings::pid>);
 
-// SAFETY: A reference to a `struct pid` may be dropped by another thread than took it.
+// SAFETY: A reference to a `struct pid` may be dropped by any thread.
 unsafe impl Send for Process {}
 // SAFETY: What `&self` methods read is constant, atomic, or protected by RCU and a sequence lock.
 unsafe impl Sync for Process {}
 
 impl Process {
-    /// Looks up the running process that has, or has a thread with, the number `nr` in the PID
-    /// namespace of `current`.
+    /// Looks up the processes with these `numbers` in the PID namespace of `current`. A number of
+    /// a thread names its process.
     ///
-    /// Returns [`None`] where there is none, and where it has exited (a zombie has).
+    /// The result has [`None`] for each number that nobody has and for each process that has exited
+    /// (a zombie has), and for what `numbers` has beyond `N`.
+    ///
+    /// Each step is done for all numbers before the next one, so that the CPU waits for many cache
+    /// lines at once.
     ///
     /// Context: process context; does not sleep.
-    #[inline]
-    pub(crate) fn find(nr: i32) -> Option<Self> {
+    pub(crate) fn find_many<const N: usize>(numbers: &[i32]) -> [Option<Self>; N] {
         let rcu = rcu::read_lock();
+        let count = numbers.len().min(N);
 
-        // SAFETY: The RCU read lock is held until the end of this function.
-        let thread = NonNull::new(unsafe { bindings::find_vpid(nr) })?;
-        // SAFETY: `thread` was found under the RCU read lock that is still held.
-        let signal = unsafe { live_signal(thread, bindings::pid_type_PIDTYPE_PID, &rcu) }?;
+        let mut pids = [null_mut::<bindings::pid>(); N];
+        for (pid, nr) in pids.iter_mut().zip(numbers) {
+            // SAFETY: The RCU read lock is held to the end of this function.
+            *pid = unsafe { bindings::find_vpid(*nr) };
+        }
+        let mut signals = [null_mut::<bindings::signal_struct>(); N];
+        for (signal, pid) in signals.iter_mut().zip(pids).take(count) {
+            let Some(pid) = NonNull::new(pid) else {
+                continue;
+            };
+            // SAFETY: `pid` was found under the RCU read lock that is still held.
+            let task = unsafe { first_task(pid, bindings::pid_type_PIDTYPE_PID, &rcu) };
+            if let Some(task) = task {
+                // SAFETY: The task is valid as long as `rcu`, and points at the same
+                // `signal_struct` all its life.
+                *signal = unsafe { (*task.as_ptr()).signal };
+            }
+        }
+        let mut found = [const { None }; N];
+        for (slot, signal) in found.iter_mut().zip(signals).take(count) {
+            let Some(signal) = NonNull::new(signal) else {
+                continue;
+            };
+            // SAFETY: The `signal_struct` is valid as long as one of its tasks.
+            *slot = unsafe { Self::of_live_group(signal, &rcu) };
+        }
+        found
+    }
 
-        // SAFETY: `signal` is valid as long as `rcu` is. The entry is cleared by a single store when
-        // the last thread is released.
+    /// Returns the process of `signal`, unless all of its threads have exited.
+    ///
+    /// # Safety
+    ///
+    /// `signal` is valid as long as `_rcu`.
+    unsafe fn of_live_group(
+        signal: NonNull<bindings::signal_struct>,
+        _rcu: &rcu::Guard,
+    ) -> Option<Self> {
+        let signal = signal.as_ptr();
+        // SAFETY: By the caller's promise `signal` is valid.
+        unsafe { has_live_threads(signal) }.then_some(())?;
+        // SAFETY: As above. C code reads the entry without a lock, too (`task_pid_ptr()`); it is
+        // cleared when the last thread is released.
         let tgid = unsafe {
-            (&raw const (*signal.as_ptr()).pids[bindings::pid_type_PIDTYPE_TGID as usize])
-                .read_volatile()
+            read_once(&raw const (*signal).pids[bindings::pid_type_PIDTYPE_TGID as usize])
         };
         let tgid = NonNull::new(tgid)?;
 
-        // SAFETY: A `struct pid` that is found under the RCU read lock has a reference count that
-        // is not zero until after the grace period.
+        // SAFETY: The count of a `struct pid` that is found under the RCU read lock is not zero
+        // until after the grace period: `free_pid()` drops its reference by `call_rcu()`.
         unsafe { bindings::refcount_inc(&raw mut (*tgid.as_ptr()).count) };
         // INVARIANT: It is a thread group ID, and we have just taken the reference.
         Some(Self(tgid))
     }
 
-    /// Returns the CPU time, user and system, that the process has used in all of its threads, live
-    /// and ended, in nanoseconds; or [`None`] if it has exited.
+    /// Returns the thread that carries the process's number, or [`None`] if the process has been
+    /// reaped.
     ///
-    /// This is the sum to which the kernel scales `utime` and `stime` of `/proc/PID/stat`. A thread
-    /// that runs at this moment was last accounted for at the latest scheduler tick.
-    ///
-    /// Context: any but interrupts; the time grows with the number of threads.
+    /// Context: any but interrupts.
     #[inline]
-    pub(crate) fn cpu_time(&self, rcu: &rcu::Guard) -> Option<u64> {
+    pub(crate) fn leader<'rcu>(&self, rcu: &'rcu rcu::Guard) -> Option<Leader<'rcu>> {
         // SAFETY: By the type's invariant the `struct pid` is valid.
-        let signal = unsafe { live_signal(self.0, bindings::pid_type_PIDTYPE_TGID, rcu) }?;
-        let signal = signal.as_ptr();
-
-        // SAFETY: `signal` is valid as long as `rcu` is, and initialised before a process becomes
-        // visible. Threads that leave the list meanwhile stay allocated as long as `rcu` does.
-        Some(unsafe { seqlock::read(&raw mut (*signal).stats_lock, || sum_exec_runtime(signal)) })
+        let task = unsafe { first_task(self.0, bindings::pid_type_PIDTYPE_TGID, rcu) }?;
+        // INVARIANT: It was found under `rcu`.
+        Some(Leader(task, PhantomData))
     }
 
-    /// Returns the process's number in `ns`, or [`None`] where `ns` does not see the process.
-    #[inline]
+    /// Returns whether the process has exited, in the sense of a pidfd: its last thread has, be it
+    /// reaped or not. A last thread that is a zombie of its tracer delays this.
+    ///
+    /// Context: any but interrupts.
+    pub(crate) fn has_exited(&self) -> bool {
+        let rcu = rcu::read_lock();
+        match self.leader(&rcu) {
+            Some(leader) => leader.is_last_and_dead(),
+            None => true,
+        }
+    }
+
+    /// Returns the process's number in the initial PID namespace.
+    ///
+    /// Context: any.
+    pub(crate) fn number(&self) -> u32 {
+        self.upids()[0].nr as u32
+    }
+
+    /// Returns the process's number in `ns`, or [`None`] if it is not visible there.
+    ///
+    /// Context: any.
     pub(crate) fn number_in(&self, ns: &PidNamespace) -> Option<u32> {
         // SAFETY: By the type's invariant the `struct pid` is valid, and `ns` is by its type.
         let nr = unsafe { bindings::pid_nr_ns(self.0.as_ptr(), ns.as_ptr()) };
         u32::try_from(nr).ok().filter(|nr| *nr != 0)
     }
 
-    /// Returns a number that no other process has as long as this reference lives.
+    /// Returns whether somebody else has the number `nr` in `ns` by now, where it was this process's
+    /// number.
+    ///
+    /// Context: any but interrupts.
+    pub(crate) fn is_replaced_in(&self, ns: &PidNamespace, nr: u32) -> bool {
+        let _rcu = rcu::read_lock();
+        // SAFETY: The RCU read lock is held, and `ns` is valid by its type.
+        let pid = unsafe { bindings::find_pid_ns(nr as i32, ns.as_ptr()) };
+        !pid.is_null() && pid != self.0.as_ptr()
+    }
+
+    /// Returns the PID namespaces that see the process, from the initial one on.
+    ///
+    /// Context: any.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = NamespaceId> + '_ {
+        self.upids().iter().map(|upid| NamespaceId(upid.ns))
+    }
+
+    /// Returns the PID namespace that the process was born in.
+    ///
+    /// Context: any.
+    pub(crate) fn namespace(&self) -> NamespaceId {
+        let upids = self.upids();
+        NamespaceId(upids[upids.len() - 1].ns)
+    }
+
+    /// Returns the size in bytes of what only this reference may still keep once the process has been
+    /// reaped: its `struct pid`, without the namespace that this pins.
+    ///
+    /// Context: any.
+    pub(crate) fn pid_size(&self) -> usize {
+        size_of::<bindings::pid>() + size_of_val(self.upids())
+    }
+
+    /// Returns the size in bytes of the PID namespace that the `struct pid` pins: none for the initial
+    /// one.
+    ///
+    /// Context: any.
+    pub(crate) fn namespace_size(&self) -> usize {
+        if self.upids().len() > 1 {
+            NAMESPACE_SIZE
+        } else {
+            0
+        }
+    }
+
+    /// The numbers of the process, from the initial PID namespace on.
     #[inline]
-    pub(crate) fn key(&self) -> usize {
-        self.0.as_ptr() as usize
+    fn upids(&self) -> &[bindings::upid] {
+        let pid = self.0.as_ptr();
+        // SAFETY: By the type's invariant the `struct pid` is valid. It has `level + 1` numbers,
+        // which stay as they are from `alloc_pid()` on.
+        unsafe { (*pid).numbers.as_slice((*pid).level as usize + 1) }
+    }
+
+    /// Returns the wait queue on which the kernel announces the exit of the process.
+    pub(crate) fn exit_queue(&self) -> *mut bindings::wait_queue_head {
+        // SAFETY: By the type's invariant the `struct pid` is valid; this computes an address.
+        unsafe { &raw mut (*self.0.as_ptr()).wait_pidfd }
+    }
+}
+
+impl Clone for Process {
+    /// Context: any.
+    fn clone(&self) -> Self {
+        // SAFETY: By the type's invariant the `struct pid` is valid and its count not zero.
+        unsafe { bindings::refcount_inc(&raw mut (*self.0.as_ptr()).count) };
+        // INVARIANT: We have just taken the reference.
+        Self(self.0)
     }
 }
 
 impl Drop for Process {
-    #[inline]
+    /// Context: any but interrupts.
     fn drop(&mut self) {
+        // This may free the `struct pid` at once. RCU readers that found it have left: `free_pid()`
+        // keeps a reference of its own until after a grace period (`delayed_put_pid()`, which calls
+        // the same function in a softirq).
         // SAFETY: By the type's invariant we own the reference that is given back here.
         unsafe { bindings::put_pid(self.0.as_ptr()) };
     }
 }
 
-/// Returns the `signal_struct` of the process that `pid` names by the type of ID `kind`, or [`None`]
-/// if it names none, or one all of whose threads have exited.
+/// The identity of a PID namespace, for comparisons. It keeps nothing: once the namespace is gone,
+/// another one may be equal to it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NamespaceId(*mut bindings::pid_namespace);
+
+// SAFETY: The pointer is never followed.
+unsafe impl Send for NamespaceId {}
+
+impl NamespaceId {
+    /// Returns the identity of `ns`.
+    pub(crate) fn of(ns: &PidNamespace) -> Self {
+        Self(ns.as_ptr())
+    }
+
+    /// Returns whether this is the initial PID namespace.
+    pub(crate) fn is_initial(self) -> bool {
+        core::ptr::eq(self.0, &raw const bindings::init_pid_ns)
+    }
+
+    /// Returns a number to hash by.
+    pub(crate) fn key(self) -> usize {
+        // Namespaces come from a cache of their own, so the lower bits are alike.
+        self.0 as usize >> 6
+    }
+}
+
+/// The thread that carries the number of a process.
 ///
-/// It is valid as long as `_rcu` is.
+/// # Invariants
+///
+/// `0` points at a `task_struct` that was found under the RCU read lock of `'rcu`, which is held.
+pub(crate) struct Leader<'rcu>(NonNull<bindings::task_struct>, PhantomData<&'rcu rcu::Guard>);
+
+impl<'rcu> Leader<'rcu> {
+    /// Returns the process's threads together, live and ended.
+    #[inline]
+    pub(crate) fn group(&self) -> ThreadGroup<'rcu> {
+        // SAFETY: By the type's invariant the task is valid. It points at the same `signal_struct`
+        // all its life, which lives as long as each of its tasks.
+        let signal = unsafe { NonNull::new_unchecked((*self.0.as_ptr()).signal) };
+        // INVARIANT: It is that of a task that is valid as long as `'rcu`.
+        ThreadGroup(signal, PhantomData)
+    }
+
+    /// What `pidfd_poll()` asks: has the leader exited, and are there no other threads any more?
+    fn is_last_and_dead(&self) -> bool {
+        let task = self.0.as_ptr();
+        // SAFETY: By the type's invariant the task is valid, and so is its `signal_struct`.
+        // `pidfd_poll()` reads both without a lock, too (`delay_group_leader()`).
+        unsafe {
+            let exit_state = read_once(&raw const (*task).exit_state);
+            let next_thread = read_once(&raw const (*task).thread_node.next);
+            exit_state != 0 && core::ptr::eq(next_thread, &raw const (*(*task).signal).thread_head)
+        }
+    }
+}
+
+/// The threads of a process.
+///
+/// # Invariants
+///
+/// `0` points at a `signal_struct` that is valid as long as the RCU read lock of `'rcu`, which is held.
+pub(crate) struct ThreadGroup<'rcu>(NonNull<bindings::signal_struct>, PhantomData<&'rcu rcu::Guard>);
+
+impl ThreadGroup<'_> {
+    /// Returns the CPU time, user and system, of all threads, live and ended, in nanoseconds; or
+    /// [`None`] if all have exited.
+    ///
+    /// This is the sum to which the kernel scales `utime` and `stime` of `/proc/PID/stat`. A thread
+    /// that runs at this moment was last accounted for at the latest scheduler tick.
+    ///
+    /// Context: any but interrupts; the time grows with the number of threads.
+    #[inline]
+    pub(crate) fn cpu_time(&self) -> Option<u64> {
+        let signal = self.0.as_ptr();
+        // SAFETY: By the type's invariant `signal` is valid.
+        unsafe { has_live_threads(signal) }.then_some(())?;
+        // SAFETY: By the type's invariant `signal` is valid, and initialised before its process
+        // becomes visible. Threads that leave the list meanwhile stay allocated as long as `'rcu`.
+        Some(unsafe { seqlock::read(&raw mut (*signal).stats_lock, || sum_exec_runtime(signal)) })
+    }
+}
+
+/// A process at the moment of its exit, when nothing of it changes any more but what its first thread
+/// still runs, if that is the one that is exiting.
+///
+/// # Invariants
+///
+/// - `leader` points at the `task_struct` of a process all of whose other threads have been released.
+/// - `tasklist_lock` is held for writing as long as `'a`.
+pub(crate) struct ExitedGroup<'a>(NonNull<bindings::task_struct>, PhantomData<&'a ()>);
+
+impl<'a> ExitedGroup<'a> {
+    /// Returns `process` if it has exited, in the sense of [`Process::has_exited`].
+    ///
+    /// # Safety
+    ///
+    /// The caller holds `tasklist_lock` for writing as long as `'a`.
+    pub(crate) unsafe fn new(process: &'a Process) -> Option<Self> {
+        // SAFETY: With `tasklist_lock` held for writing no task is released, which is more than RCU
+        // promises. The guard is for the types.
+        let rcu = rcu::read_lock();
+        let leader = process.leader(&rcu)?;
+        // INVARIANT: As promised by the caller, and as just looked at.
+        leader
+            .is_last_and_dead()
+            .then_some(Self(leader.0, PhantomData))
+    }
+
+    /// Returns the CPU time of the process at its end.
+    ///
+    /// The first thread is the one that is exiting, unless it had ended before, and will run for some
+    /// microseconds more. The result pins it to find out, but only if `may_pin`: else it lacks what the
+    /// thread has run since it was last accounted for.
+    ///
+    /// Context: any.
+    pub(crate) fn final_time(&self, may_pin: bool) -> FinalTime {
+        let task = self.0.as_ptr();
+        // SAFETY: By the type's invariants the task and its `signal_struct` are valid, and no other
+        // thread is left to change the sum: it changes under `tasklist_lock` (`__exit_signal()`).
+        let others = unsafe { (*(*task).signal).sum_sched_runtime };
+        let mut time = FinalTime {
+            nsec: others,
+            // SAFETY: The task is valid; `Task` is transparent to it.
+            leader: Some(ARef::from(unsafe { &*task.cast::<Task>() })),
+        };
+        if !may_pin || !time.is_running() {
+            time.settle();
+        }
+        time
+    }
+}
+
+/// The CPU time of a process that has exited.
+pub(crate) struct FinalTime {
+    /// In nanoseconds, without that of `leader`.
+    nsec: u64,
+    /// The first thread, until it is off its CPU and so accounted for.
+    leader: Option<ARef<Task>>,
+}
+
+impl FinalTime {
+    /// Returns whether the first thread still runs. When it does not, it was preempted, or has run its
+    /// last instruction; `wait4()` reports the same time then.
+    ///
+    /// Context: any.
+    pub(crate) fn is_running(&self) -> bool {
+        let Some(leader) = &self.leader else {
+            return false;
+        };
+        // SAFETY: We have a reference to the task.
+        let on_cpu = unsafe { read_once(&raw const (*leader.as_ptr()).on_cpu) };
+        // Pairs with the `smp_store_release()` in `finish_task()`, before which the time of the thread
+        // is accounted for.
+        fence(Ordering::Acquire);
+        on_cpu != 0
+    }
+
+    /// Returns whether a thread is pinned.
+    ///
+    /// Context: any.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.leader.is_none()
+    }
+
+    /// Takes the time of the first thread as it is now, and returns the thread, to be dropped.
+    ///
+    /// Context: any.
+    pub(crate) fn settle(&mut self) -> Option<ARef<Task>> {
+        let leader = self.leader.take()?;
+        // SAFETY: We have a reference to the task; the time is a single 64-bit variable.
+        let time = unsafe { read_once(&raw const (*leader.as_ptr()).se.sum_exec_runtime) };
+        self.nsec = self.nsec.wrapping_add(time);
+        Some(leader)
+    }
+
+    /// Returns the time in nanoseconds, as far as it is settled.
+    ///
+    /// Context: any.
+    pub(crate) fn nsec(&self) -> u64 {
+        self.nsec
+    }
+}
+
+/// Returns the first task of `pid` by the type of ID `kind`: what `pid_task()` does, in line, since an
+/// update does it for each process.
+///
+/// It is valid as long as `_rcu`.
 ///
 /// # Safety
 ///
 /// `pid` is valid, and `kind` is one of the types of which a `struct pid` has a list of tasks.
 #[inline]
-unsafe fn live_signal(
+unsafe fn first_task(
     pid: NonNull<bindings::pid>,
     kind: bindings::pid_type,
     _rcu: &rcu::Guard,
-) -> Option<NonNull<bindings::signal_struct>> {
-    // What `pid_task()` does. It is done here since an update does it for each process.
+) -> Option<NonNull<bindings::task_struct>> {
     let kind = kind as usize;
-    // SAFETY: `pid` is valid by the caller's promise. The list is one for RCU: its links are changed
-    // by single stores.
-    let link = unsafe { (&raw const (*pid.as_ptr()).tasks[kind].first).read_volatile() };
+    // SAFETY: By the caller's promise `pid` is valid. The list is one for RCU.
+    let link = unsafe { read_once(&raw const (*pid.as_ptr()).tasks[kind].first) };
     if link.is_null() {
         return None;
     }
     // SAFETY: The nodes of this list are the entries `kind` of the `pid_links` of tasks.
-    let task = unsafe {
+    NonNull::new(unsafe {
         let links = link.sub(kind).cast::<[bindings::hlist_node; 4]>();
         container_of!(links, bindings::task_struct, pid_links)
-    };
-
-    // SAFETY: The task was found under the RCU read lock, so it stays allocated as long as that is
-    // held, and with it the `signal_struct` that it points at all its life.
-    let signal = NonNull::new(unsafe { (*task).signal })?;
-    // SAFETY: As just said, `signal` is valid. The count is changed atomically.
-    let live = unsafe { (&raw const (*signal.as_ptr()).live.counter).read_volatile() };
-    // A thread leaves this count early in its exit: zombies are not in it.
-    (live > 0).then_some(signal)
+    })
 }
 
-/// Returns the nanoseconds that all threads of `signal` have run: those that have ended, and those
-/// in the list.
+/// Returns whether a thread of `signal` has not begun to exit.
+///
+/// # Safety
+///
+/// `signal` is valid.
+#[inline]
+unsafe fn has_live_threads(signal: *mut bindings::signal_struct) -> bool {
+    // A thread leaves this count early in its exit: zombies are not in it.
+    // SAFETY: By the caller's promise `signal` is valid; the count is atomic.
+    unsafe { read_once(&raw const (*signal).live.counter) > 0 }
+}
+
+/// Returns the nanoseconds that all threads of `signal` have run: those that have ended, and those in
+/// the list.
 ///
 /// # Safety
 ///
 /// `signal` is valid, and the RCU read lock is held.
 #[inline]
 unsafe fn sum_exec_runtime(signal: *mut bindings::signal_struct) -> u64 {
-    // SAFETY: `signal` is valid by the caller's promise. A torn or old value cannot be returned to
-    // anybody, as the sequence lock makes the reader try again.
-    let mut sum = unsafe { (&raw const (*signal).sum_sched_runtime).read_volatile() };
+    // SAFETY: By the caller's promise `signal` is valid. An old value is not returned to anybody,
+    // as the sequence lock makes the reader try again.
+    let mut sum = unsafe { read_once(&raw const (*signal).sum_sched_runtime) };
 
     // SAFETY: As above; this only computes an address.
     let head = unsafe { &raw mut (*signal).thread_head };
-    // SAFETY: The list is one for RCU: its links are changed by single stores, and lead to tasks
-    // that stay allocated as long as the RCU read lock is held.
-    let mut node = unsafe { (&raw const (*head).next).read_volatile() };
+    // SAFETY: The list is one for RCU: it leads to tasks that stay allocated as long as the RCU read
+    // lock is held.
+    let mut node = unsafe { read_once(&raw const (*head).next) };
     while !core::ptr::eq(node, head) {
         // SAFETY: All nodes but the head are the `thread_node` of a task.
         let task = unsafe { container_of!(node, bindings::task_struct, thread_node) };
-        // SAFETY: The task is allocated, see above. Its time is a single 64-bit variable.
-        let time = unsafe { (&raw const (*task).se.sum_exec_runtime).read_volatile() };
+        // SAFETY: The task is allocated, see above. Its time is a single 64-bit variable, which the
+        // scheduler writes under the lock of its run queue and C reads without it, too
+        // (`thread_group_cputime()`).
+        let time = unsafe { read_once(&raw const (*task).se.sum_exec_runtime) };
         // This wraps around as in C, but not within 500 years of CPU time.
         sum = sum.wrapping_add(time);
         // SAFETY: As for the first node.
-        node = unsafe { (&raw const (*node).next).read_volatile() };
+        node = unsafe { read_once(&raw const (*node).next) };
     }
     sum
 }

@@ -2,233 +2,169 @@
 
 //! The registered processes.
 //!
-//! A registration is appended to the arrivals in [`Intake`], under a spin lock that is held for the
-//! same time however many there are. Who walks over all registrations, an update or a snapshot, owns
-//! those that have [`Settled`], behind a mutex, and first lets the arrivals settle after them, but
-//! for processes that have settled before. So what is walked over is in the order of registration and
-//! without duplicates, and who registers never waits for who walks.
+//! They are in one list under one spin lock, in the order of registration. An element of the list is a
+//! [`Block`] of registrations, which is what one hold of the lock looks at. Writers append to the last
+//! block. Updates and readers walk from block to block, and hold nothing between two of them that
+//! others wait for.
 //!
-//! Lock order: `settled`, then `intake`.
+//! A registration stays where it is until an update finds that its process has exited, since the wait
+//! queue of the process points at it. So exits leave holes. A block goes when its last registration
+//! does: at worst, one process that lives keeps a block, which is less than a tenth of what the kernel
+//! spends on the process itself. The memory of a block is charged to the writer that needed it; writers
+//! that fill it up ride along.
+//!
+//! A process is registered once: a second watch on its exit is refused.
 
 #![forbid(unsafe_code)]
 
 use crate::{
-    gfp,
-    process::Process,
-    status_text::{
-        Formatter,
-        LINE_MAX, //
+    exit_watch::{
+        ExitHandler,
+        ExitWatch, //
     },
-    timer::Job, //
+    exits::Exits,
+    gfp,
+    line::Formatter,
+    pin_vec::PinVec,
+    poll::{
+        Events,
+        PollQueue, //
+    },
+    process::{
+        ExitedGroup,
+        NamespaceId,
+        Process, //
+    },
+    stepped_list::{
+        NewNode,
+        Node,
+        SteppedList,
+        Walk, //
+    },
+    timer::{
+        Job,
+        Periodic, //
+    }, //
 };
 use core::{
-    mem,
+    cell::Cell,
     sync::atomic::{
+        AtomicBool,
         AtomicU64,
         AtomicUsize,
-        Ordering::Relaxed, //
+        Ordering::{
+            Acquire,
+            Relaxed,
+            Release, //
+        }, //
     }, //
 };
 use kernel::{
-    list::{
-        impl_list_arc_safe,
-        impl_list_item,
-        List,
-        ListArc,
-        ListLinks, //
-    },
-    new_mutex,
-    new_spinlock,
     pid_namespace::PidNamespace,
     prelude::*,
+    static_lock_class,
     sync::{
         rcu,
         Arc,
-        Mutex,
-        SpinLock,
-        UniqueArc, //
+        ArcBorrow, //
     }, //
 };
-use pin_init::init_array_from_fn;
 
-/// How many registrations may follow an update before the next one is due, whatever the timer says.
+/// How much memory exited processes may pin before an update is due, whatever the timer says.
 ///
-/// This bounds what is kept of processes that have exited, a registration and a `struct pid` each. It
-/// is large, since the next registrations pay for a walk over all that there are.
-pub(crate) const UPDATE_DUE_AFTER: usize = 16384;
+/// While that update is on its way more may exit. So this is half of the 8 MiB that must not be
+/// exceeded; the records of exits have a quarter.
+const EXITED_MAX: usize = 4 << 20;
 
-/// For how many more lines than expected a reader makes room, so that it need not begin again where a
-/// few have come meanwhile.
-const SLACK: usize = 8;
+/// The size of a block, with all that belongs to it.
+const BLOCK_SIZE: usize = 2048;
 
-/// How many registrations are walked over in one RCU read-side critical section.
-const RCU_BATCH: usize = 64;
+/// How many registrations a block has room for.
+const BLOCK_LEN: usize =
+    (BLOCK_SIZE - size_of::<Node<PinVec<(), 0>>>()) / size_of::<Registration>();
+const _: () = assert!(size_of::<Node<Block>>() <= BLOCK_SIZE);
+
+/// How many processes are registered, or dropped, in one hold of the lock.
+const BATCH: usize = 6;
+
+/// How many numbers are looked up in one hold of the lock, to see who has them now.
+const LOOKUPS: usize = 6;
+
+/// The registry with the timer and the work that update it.
+pub(crate) type Updates = Periodic<Registry>;
 
 /// One registered process.
+///
+/// What changes is changed under the list's lock, but for the exit.
 #[pin_data]
 struct Registration {
-    process: Process,
-    /// Its CPU time at the latest update, in nanoseconds.
-    ///
-    /// Only who has `settled` locked uses it, so nothing of memory ordering matters here; the type
-    /// of `kernel::sync` would cost the call of a C function each time.
-    cpu_time: AtomicU64,
-    /// In the order of registration.
     #[pin]
-    in_order: ListLinks<0>,
-    /// In a bucket of the index.
-    #[pin]
-    in_bucket: ListLinks<1>,
+    watch: ExitWatch<Updates>,
+    /// The number in the initial PID namespace, which most readers are in.
+    number: u32,
+    /// Whether reads show it: not while its last thread has exited and a tracer delays the exit.
+    is_shown: Cell<bool>,
+    /// The CPU time at the latest update, in nanoseconds.
+    cpu_time: Cell<u64>,
 }
 
-impl_list_arc_safe! {
-    impl ListArcSafe<0> for Registration { untracked; }
-    impl ListArcSafe<1> for Registration { untracked; }
+impl Registration {
+    fn new(process: Process, updates: Arc<Updates>) -> impl PinInit<Self, Error> {
+        let number = process.number();
+        try_pin_init!(Self {
+            watch <- ExitWatch::new(process, updates),
+            number,
+            is_shown: Cell::new(true),
+            cpu_time: Cell::new(0),
+        }? Error)
+    }
+
+    /// Returns the number that a reader in `ns` sees, and how many numbers were looked up for that.
+    fn number_for(&self, ns: &PidNamespace, is_initial: bool) -> (Option<u32>, usize) {
+        let number = if is_initial {
+            Some(self.number)
+        } else {
+            self.watch.process().number_in(ns)
+        };
+        let Some(number) = number.filter(|_| self.is_shown.get()) else {
+            return (None, 0);
+        };
+        if !self.watch.has_exited() {
+            return (Some(number), 0);
+        }
+        let is_replaced = self.watch.process().is_replaced_in(ns, number);
+        (Some(number).filter(|_| !is_replaced), 1)
+    }
 }
 
-impl_list_item! {
-    impl ListItem<0> for Registration { using ListLinks { self.in_order }; }
-    impl ListItem<1> for Registration { using ListLinks { self.in_bucket }; }
-}
+/// Registrations that lie together in memory.
+type Block = PinVec<Registration, BLOCK_LEN>;
 
-/// Processes that are about to be registered, in order: all that can fail is done before the first
-/// of them is.
-#[derive(Default)]
-pub(crate) struct Batch {
-    list: List<Registration>,
-    len: usize,
-}
+/// Empty blocks for the processes of one write.
+pub(crate) struct Spare(KVec<NewNode<Block>>);
 
-impl Batch {
-    /// Adds `process` to the end.
+impl Spare {
+    /// Allocates the blocks that `count` registrations need at most. One is not allocated ahead, since
+    /// most often there is room for it.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory, or the writer's cgroup may not have more.
-    #[inline]
-    pub(crate) fn push(&mut self, process: Process) -> Result {
-        self.list.push_back(ListArc::from(UniqueArc::pin_init(
-            pin_init!(Registration {
-                process,
-                cpu_time: AtomicU64::new(0),
-                in_order <- ListLinks::new(),
-                in_bucket <- ListLinks::new(),
-            }),
-            gfp::for_user(),
-        )?));
-        self.len += 1;
-        Ok(())
-    }
-
-    /// Returns whether nothing was added.
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
-
-/// The logarithm of the number of buckets in an [`Index`].
-const INDEX_BITS: u32 = 13;
-
-/// All registrations by process: a hash table of [`Process::key`].
-struct Index {
-    buckets: KVBox<[List<Registration, 1>; 1 << INDEX_BITS]>,
-}
-
-impl Index {
-    #[inline]
-    fn new() -> Result<Self> {
-        let buckets = KVBox::init(init_array_from_fn(|_| List::new()), GFP_KERNEL)?;
-        Ok(Self { buckets })
-    }
-
-    fn bucket(&mut self, process: &Process) -> &mut List<Registration, 1> {
-        // The upper bits of the product depend on all bits of the key.
-        const GOLDEN_RATIO: u64 = 0x61c8_8646_80b5_83eb;
-        let hash = (process.key() as u64).wrapping_mul(GOLDEN_RATIO);
-        &mut self.buckets[(hash >> (u64::BITS - INDEX_BITS)) as usize]
-    }
-
-    /// Adds a registration, unless its process has one; then that is dropped.
-    fn insert(&mut self, registration: ListArc<Registration>) -> Option<ListArc<Registration>> {
-        // Nobody else has a reference to what has just arrived.
-        let registration = Arc::into_unique_or_drop(registration.into_arc())?;
-        let key = registration.process.key();
-        let bucket = self.bucket(&registration.process);
-        if bucket.iter().any(|other| other.process.key() == key) {
-            return None;
-        }
-        let (in_order, in_bucket) = ListArc::pair_from_pin_unique(registration);
-        bucket.push_front(in_bucket);
-        Some(in_order)
-    }
-
-    fn remove(&mut self, process: &Process) -> Option<ListArc<Registration, 1>> {
-        let mut cursor = self.bucket(process).cursor_front();
-        while let Some(next) = cursor.peek_next() {
-            if next.process.key() == process.key() {
-                return Some(next.remove());
-            }
-            cursor.move_next();
-        }
-        None
-    }
-}
-
-/// What registering a process needs.
-struct Intake {
-    /// The latest registrations: those that no walk has seen yet. A process may be among them twice,
-    /// or be registered already.
-    arrivals: List<Registration>,
-    /// How many more may arrive before an update is due.
-    until_update: usize,
-    /// Whether nothing is registered.
-    is_empty: bool,
-}
-
-/// The registrations that a walk has seen.
-struct Settled {
-    list: List<Registration>,
-    index: Index,
-}
-
-impl Settled {
-    /// Adds all of `arrivals` but those of processes that are registered already.
-    fn settle(&mut self, mut arrivals: List<Registration>) {
-        while let Some(arrival) = arrivals.pop_front() {
-            if let Some(registration) = self.index.insert(arrival) {
-                self.list.push_back(registration);
+    pub(crate) fn new(count: usize) -> Result<Self> {
+        let mut spare = Self(KVec::new());
+        if count > 1 {
+            for _ in 0..count.div_ceil(BLOCK_LEN) {
+                spare.add()?;
             }
         }
+        Ok(spare)
     }
 
-    /// Reads the CPU time of every process, and drops those that have exited.
-    fn update(&mut self) {
-        let mut rcu = rcu::read_lock();
-        let mut until_pause = RCU_BATCH;
-        let mut cursor = self.list.cursor_front();
-        while let Some(next) = cursor.peek_next() {
-            match next.process.cpu_time(&rcu) {
-                Some(time) => {
-                    // A time that was read while threads ended may lag behind an earlier one.
-                    let time = time.max(next.cpu_time.load(Relaxed));
-                    next.cpu_time.store(time, Relaxed);
-                    cursor.move_next();
-                }
-                None => {
-                    let registration = next.remove();
-                    self.index.remove(&registration.process);
-                }
-            }
-            until_pause -= 1;
-            if until_pause == 0 {
-                drop(rcu);
-                rcu = rcu::read_lock();
-                until_pause = RCU_BATCH;
-            }
-        }
+    fn add(&mut self) -> Result {
+        let block = NewNode::new(Block::new(), gfp::user_account())?;
+        Ok(self.0.push(block, gfp::user_account())?)
     }
 }
 
@@ -236,87 +172,158 @@ impl Settled {
 #[pin_data]
 pub(crate) struct Registry {
     #[pin]
-    intake: SpinLock<Intake>,
-    /// The registrations before those in [`Intake::arrivals`].
-    #[pin]
-    settled: Mutex<Settled>,
-    /// The length of the latest text, a hint.
-    text_len: AtomicUsize,
+    list: SteppedList<Block>,
+    /// How much memory those pin that have exited since the latest update, in bytes.
+    exited: AtomicUsize,
+    /// The number of updates so far.
+    updates: AtomicU64,
+    /// The polls of the status file.
+    pollers: PollQueue,
+    is_closed: AtomicBool,
+    exits: Arc<Exits>,
 }
 
 impl Registry {
-    /// Creates a registry without processes.
+    /// Creates a registry without processes, which tells `exits` of their exits.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory.
-    #[inline]
-    pub(crate) fn new() -> Result<impl PinInit<Self>> {
-        let index = Index::new()?;
+    pub(crate) fn new(exits: Arc<Exits>) -> Result<impl PinInit<Self>> {
+        let list = SteppedList::new()?;
+        let pollers = PollQueue::new(c"mp1_pollers", static_lock_class!())?;
         Ok(pin_init!(Self {
-            intake <- new_spinlock!(Intake {
-                arrivals: List::new(),
-                until_update: UPDATE_DUE_AFTER,
-                is_empty: true,
-            }, "mp1::intake"),
-            settled <- new_mutex!(Settled {
-                list: List::new(),
-                index,
-            }, "mp1::settled"),
-            text_len: AtomicUsize::new(0),
+            list <- list,
+            exited: AtomicUsize::new(0),
+            updates: AtomicU64::new(0),
+            pollers,
+            is_closed: AtomicBool::new(false),
+            exits,
         }))
     }
 
-    /// Registers the processes of `batch` in their order. Those that are registered already stay as
-    /// they are.
-    ///
-    /// Calls `update` where an update is due before more can be registered; `batch` must not hold more
-    /// than [`UPDATE_DUE_AFTER`]. Returns whether nothing was registered before.
+    /// Registers `processes` in their order, up to the first one that is [`None`] or has exited. Those
+    /// that are registered already stay as they are. Returns how many that are.
     ///
     /// Context: may sleep.
-    #[inline]
-    pub(crate) fn register(&self, mut batch: Batch, update: impl Fn()) -> bool {
-        loop {
-            let mut guard = self.intake.lock();
-            let intake = &mut *guard;
-            if let Some(rest) = intake.until_update.checked_sub(batch.len) {
-                intake.until_update = rest;
-                intake.arrivals.push_all_back(&mut batch.list);
-                return mem::replace(&mut intake.is_empty, false);
-            }
-            drop(guard);
-            update();
-        }
-    }
-
-    /// Returns whether nothing is registered.
     ///
-    /// Context: any but interrupts.
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.intake.lock().is_empty
-    }
-
-    /// Lets what has arrived be seen by a walk.
-    fn settle(&self, settled: &mut Settled) {
-        let arrivals = mem::replace(&mut self.intake.lock().arrivals, List::new());
-        settled.settle(arrivals);
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if a block is needed that is not in `spare`, there is no memory for it, and nothing
+    /// has been registered.
+    pub(crate) fn register(
+        updates: ArcBorrow<'_, Updates>,
+        processes: &mut [Option<Process>],
+        spare: &mut Spare,
+    ) -> Result<usize> {
+        let registry = updates.job();
+        let mut done = 0;
+        for batch in processes.chunks_mut(BATCH) {
+            let mut list = registry.list.lock();
+            // At most one more block is needed for a batch, which is no longer than a block.
+            while spare.0.is_empty() && list.back().map_or(0, |block| block.room()) < batch.len() {
+                drop(list);
+                match spare.add() {
+                    Err(_) if done > 0 => return Ok(done),
+                    result => result?,
+                }
+                list = registry.list.lock();
+            }
+            let was_empty = list.is_empty();
+            let before = done;
+            for process in batch.iter_mut().map_while(Option::take) {
+                if list.back().is_none_or(|block| block.room() == 0) {
+                    let Some(block) = spare.0.pop() else {
+                        break;
+                    };
+                    list.push_back(block);
+                }
+                let Some(block) = list.back() else {
+                    break;
+                };
+                match block.push(Registration::new(process, updates.into())) {
+                    // It is registered now, or it was.
+                    Ok(()) | Err(EBUSY) => done += 1,
+                    Err(_) => break,
+                }
+            }
+            drop(list);
+            if was_empty && done > before {
+                updates.start();
+            }
+            if done - before < batch.len() {
+                break;
+            }
+        }
+        Ok(done)
     }
 
     /// Reads the CPU time of every process, and drops those that have exited.
     ///
     /// Context: may sleep; must not be called by two at once.
-    #[inline]
-    pub(crate) fn update(&self) {
-        let mut settled = self.settled.lock();
-        self.settle(&mut settled);
-        settled.update();
+    fn update(&self) {
+        let mut walk = self.list.walk();
+        loop {
+            let rcu = rcu::read_lock();
+            // Each step is done for a whole block before the next one, so that the CPU waits for many
+            // cache lines at once. The lock is not held while times are summed up, since a process
+            // may have many threads.
+            let mut leaders = [const { None }; BLOCK_LEN];
+            let seen = walk.next(|block| {
+                for (index, registration) in block.iter_from(0) {
+                    leaders[index] = registration.watch.process().leader(&rcu);
+                }
+                block.len()
+            });
+            let Some(seen) = seen else {
+                return;
+            };
+            let groups = leaders.map(|leader| leader.map(|leader| leader.group()));
+            let times = groups.map(|group| group.and_then(|group| group.cpu_time()));
+            walk.here(|block| {
+                for (index, registration) in block.iter_from(0).take_while(|(at, _)| *at < seen) {
+                    if let Some(time) = times[index] {
+                        // A time that was read while threads ended may lag behind an earlier one.
+                        let time = time.max(registration.cpu_time.get());
+                        registration.cpu_time.set(time);
+                    }
+                    registration.is_shown.set(times[index].is_some());
+                }
+            });
+            drop(rcu);
+            self.drop_here(&mut walk, |registration| registration.watch.has_exited());
+        }
+    }
 
-        let mut intake = self.intake.lock();
-        intake.until_update = UPDATE_DUE_AFTER;
-        intake.is_empty = settled.list.is_empty() && intake.arrivals.is_empty();
+    /// Drops the registrations of which `is_dropped` holds in the block at which `walk` stands, and the
+    /// block if it is empty then.
+    fn drop_here(
+        &self,
+        walk: &mut Walk<'_, Block>,
+        is_dropped: impl Fn(&Registration) -> bool,
+    ) {
+        let mut start = Some(0);
+        while let Some(from) = start {
+            // Returns where to go on, after as many as may be dropped in one hold of the lock.
+            start = walk
+                .here(|mut block| {
+                    for _ in 0..BATCH {
+                        let (index, registration) = block
+                            .iter_from(from)
+                            .find(|(_, registration)| is_dropped(registration))?;
+                        if registration.watch.has_exited() {
+                            let size = pinned_size(registration.watch.process());
+                            self.exited.fetch_sub(size, Relaxed);
+                        }
+                        block.as_mut().remove(index);
+                    }
+                    Some(from)
+                })
+                .flatten();
+        }
+        walk.remove_if(|block| block.is_empty());
     }
 
     /// Returns a line for each process that `ns` sees, in the order of registration.
@@ -327,42 +334,121 @@ impl Registry {
     ///
     /// [`ENOMEM`] if there is no memory, or the reader's cgroup may not have more.
     pub(crate) fn text(&self, ns: &PidNamespace) -> Result<KVVec<u8>> {
-        // Most texts are about as long as the latest one was.
-        let text_len = self.text_len.load(Relaxed);
-        let mut room = text_len.saturating_add(SLACK * LINE_MAX);
-        'again: loop {
-            // Allocating may take its time, so it is done before the walk keeps others out.
-            let mut text = KVVec::with_capacity(room, gfp::for_user())?;
-
-            let mut settled = self.settled.lock();
-            self.settle(&mut settled);
-
-            let mut formatter = Formatter::new();
-            for registration in settled.list.iter() {
-                let Some(number) = registration.process.number_in(ns) else {
-                    continue;
-                };
-                let line = formatter.line(number, registration.cpu_time.load(Relaxed));
-                if text.spare_capacity_mut().len() < line.len() {
-                    room = room.saturating_mul(2);
-                    continue 'again;
+        let is_initial = NamespaceId::of(ns).is_initial();
+        let mut text = KVVec::new();
+        let mut formatter = Formatter::new();
+        let mut walk = self.list.walk();
+        // Where to go on in the block at which the walk stands, if it is not done.
+        let mut rest = None;
+        loop {
+            // With the lock held, only collect what a line is made of.
+            let mut lines = [(0, 0); BLOCK_LEN];
+            let mut count = 0;
+            let collect = |block: Pin<&mut Block>| {
+                let mut lookups = 0;
+                for (index, registration) in block.iter_from(rest.unwrap_or(0)) {
+                    if lookups == LOOKUPS {
+                        return Some(index);
+                    }
+                    let (number, looked_up) = registration.number_for(ns, is_initial);
+                    lookups += looked_up;
+                    if let Some(number) = number {
+                        lines[count] = (number, registration.cpu_time.get());
+                        count += 1;
+                    }
                 }
-                text.extend_from_slice(line, gfp::for_user())?;
+                None
+            };
+            rest = if rest.is_some() {
+                walk.here(collect).flatten()
+            } else {
+                match walk.next(collect) {
+                    Some(rest) => rest,
+                    None => return Ok(text),
+                }
+            };
+            for (number, nsec) in &lines[..count] {
+                text.extend_from_slice(formatter.process(*number, *nsec), gfp::user_account())?;
             }
-            self.text_len.store(text.len(), Relaxed);
-            return Ok(text);
+        }
+    }
+
+    /// Returns the number of updates so far.
+    ///
+    /// Context: any.
+    pub(crate) fn updates(&self) -> u64 {
+        self.updates.load(Relaxed)
+    }
+
+    /// Returns the queue on which updates are announced.
+    pub(crate) fn pollers(&self) -> &PollQueue {
+        &self.pollers
+    }
+
+    /// Returns whether the module is about to go.
+    ///
+    /// Context: any.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Acquire)
+    }
+
+    /// Wakes all polls for good.
+    ///
+    /// Context: sleeps for some milliseconds.
+    pub(crate) fn hang_up(&self) {
+        self.is_closed.store(true, Release);
+        self.pollers.hang_up();
+    }
+
+    /// Drops all registrations.
+    ///
+    /// Context: may sleep.
+    fn clear(&self) {
+        let mut walk = self.list.walk();
+        while walk.next(|_| ()).is_some() {
+            self.drop_here(&mut walk, |_| true);
         }
     }
 }
 
+/// Returns how much memory an exited process pins through its registration, in bytes.
+fn pinned_size(process: &Process) -> usize {
+    size_of::<Registration>() + process.pid_size() + process.namespace_size()
+}
+
 impl Job for Registry {
-    #[inline]
     fn run(&self) {
         self.update();
+        self.exits.settle();
+        self.updates.fetch_add(1, Relaxed);
+        self.pollers.wake(Events::CHANGED);
     }
 
-    #[inline]
     fn is_idle(&self) -> bool {
-        self.is_empty()
+        self.list.is_empty()
+    }
+}
+
+impl ExitHandler for Updates {
+    fn exited(this: ArcBorrow<'_, Self>, process: &Process, group: ExitedGroup<'_>) {
+        let registry = this.job();
+        Exits::record(registry.exits.as_arc_borrow(), process, &group);
+
+        let size = pinned_size(process);
+        if registry.exited.fetch_add(size, Relaxed) + size > EXITED_MAX {
+            this.run_soon();
+        }
+    }
+}
+
+/// The registrations of the loaded module. Dropping this drops them all, after which no exit calls the
+/// module.
+///
+/// Context: dropped where sleeping is allowed, when nobody registers any more.
+pub(crate) struct Registrations(pub(crate) Arc<Updates>);
+
+impl Drop for Registrations {
+    fn drop(&mut self) {
+        self.0.job().clear();
     }
 }

@@ -11,19 +11,23 @@ use crate::{
         ParseError,
         Pids, //
     },
-    proc::FileOps,
+    poll::{
+        Events,
+        PollTable, //
+    },
+    proc::{
+        FileOps,
+        Reader, //
+    },
     process::Process,
     registry::{
-        Batch,
         Registry,
-        UPDATE_DUE_AFTER, //
-    },
-    timer::Periodic, //
+        Spare,
+        Updates, //
+    }, //
 };
 use kernel::{
     current,
-    fs::Kiocb,
-    iov::IovIterDest,
     new_spinlock,
     prelude::*,
     sync::{
@@ -37,12 +41,11 @@ use kernel::{
 /// How much of a write is taken.
 const WRITE_MAX: usize = 4096;
 
-// A PID takes two bytes with the white space behind it. What one write registers at once must fit
-// between two updates.
-const _: () = assert!(WRITE_MAX.div_ceil(2) <= UPDATE_DUE_AFTER);
-
 /// The longest write for which no memory is allocated: one PID, and some white space.
 const SHORT_WRITE: usize = 32;
+
+/// How many PIDs are looked up at once.
+const LOOKUP_MAX: usize = 18;
 
 /// The operations of the status file, which owns a reference to the registry and its updates.
 pub(crate) struct StatusFile;
@@ -52,101 +55,114 @@ pub(crate) struct StatusFile;
 pub(crate) struct OpenStatus {
     /// What reads show, once there was one.
     #[pin]
-    snapshot: SpinLock<Option<Arc<KVVec<u8>>>>,
+    snapshot: SpinLock<Option<Snapshot>>,
+}
+
+#[derive(Clone)]
+struct Snapshot {
+    text: Arc<KVVec<u8>>,
+    /// The number of updates before it.
+    updates: u64,
 }
 
 impl OpenStatus {
-    /// Returns the snapshot. If there is none, or a `new` one is asked for, it is taken now, as the
-    /// process sees it that asks for it.
+    /// Returns the text of the snapshot. If there is none, or a `new` one is asked for, it is taken
+    /// now, as the PID namespace of `current` sees it.
     fn snapshot(&self, registry: &Registry, new: bool) -> Result<Arc<KVVec<u8>>> {
         if !new {
             let snapshot = self.snapshot.lock().clone();
             if let Some(snapshot) = snapshot {
-                return Ok(snapshot);
+                return Ok(snapshot.text);
             }
         }
+        let updates = registry.updates();
         let reader = current!();
         let ns = reader.active_pid_ns().ok_or(ESRCH)?;
-        let snapshot = Arc::new(registry.text(ns)?, gfp::for_user())?;
-        let old = self.snapshot.lock().replace(snapshot.clone());
-        // The memory is given back where no lock is held.
+        let text = Arc::new(registry.text(ns)?, gfp::user_account())?;
+        let snapshot = Snapshot {
+            text: text.clone(),
+            updates,
+        };
+        let old = self.snapshot.lock().replace(snapshot);
+        // This may free the old text: not with the lock held.
         drop(old);
-        Ok(snapshot)
+        Ok(text)
+    }
+
+    /// Returns whether an update has come since the snapshot, or there is no snapshot.
+    fn is_outdated(&self, registry: &Registry) -> bool {
+        let snapshot = self.snapshot.lock();
+        snapshot
+            .as_ref()
+            .is_none_or(|snapshot| snapshot.updates != registry.updates())
     }
 }
 
-/// Registers the processes whose PIDs `text` lists, and returns how many of its bytes count as
-/// written.
-#[inline]
-fn register(updates: ArcBorrow<'_, Periodic<Registry>>, text: &[u8]) -> Result<usize> {
-    let mut batch = Batch::default();
+/// Registers the `count` processes whose PIDs `text` lists, `N` at once, and returns how many of its
+/// bytes count as written.
+fn register<const N: usize>(
+    updates: ArcBorrow<'_, Updates>,
+    text: &[u8],
+    count: usize,
+) -> Result<usize> {
+    let mut spare = Spare::new(count)?;
+    let mut pids = Pids::new(text);
     let mut written = 0;
-    let mut missing = false;
-    for pid in Pids::new(text) {
-        let pid = pid.map_err(|error| match error {
-            ParseError::Invalid => EINVAL,
-            ParseError::Range => ERANGE,
-        })?;
-        // After a PID of no process, what follows is looked at, but not looked up.
-        if missing {
-            continue;
+    loop {
+        let mut numbers = [0; N];
+        let mut ends = [0; N];
+        let mut len = 0;
+        // All of them are good.
+        for pid in pids.by_ref().take(N).flatten() {
+            numbers[len] = pid.number;
+            ends[len] = pid.end;
+            len += 1;
         }
-        match Process::find(pid.number) {
-            Some(process) => {
-                batch.push(process)?;
-                written = pid.end;
-            }
-            None => missing = true,
+        if len == 0 {
+            return Ok(text.len());
+        }
+        let mut found = Process::find_many::<N>(&numbers[..len]);
+        let registered = match Registry::register(updates, &mut found[..len], &mut spare) {
+            Err(_) if written > 0 => 0,
+            registered => registered?,
+        };
+        if registered > 0 {
+            written = ends[registered - 1];
+        }
+        if registered < len {
+            return if written > 0 { Ok(written) } else { Err(ESRCH) };
         }
     }
-    if batch.is_empty() {
-        return Err(if missing { ESRCH } else { EINVAL });
-    }
-
-    if updates.job().register(batch, || updates.run_now()) {
-        updates.start();
-    }
-    Ok(if missing { written } else { text.len() })
 }
 
+#[vtable]
 impl FileOps for StatusFile {
-    type Data = Arc<Periodic<Registry>>;
+    type Data = Arc<Updates>;
     type OpenFile = Pin<KBox<OpenStatus>>;
 
-    #[inline]
-    fn open(_updates: ArcBorrow<'_, Periodic<Registry>>) -> Result<Self::OpenFile> {
+    fn open(_updates: ArcBorrow<'_, Updates>) -> Result<Self::OpenFile> {
         KBox::pin_init(
             pin_init!(OpenStatus {
-                snapshot <- new_spinlock!(None, "mp1::snapshot"),
+                snapshot <- new_spinlock!(None, "OpenStatus::snapshot"),
             }),
-            gfp::for_user(),
+            gfp::user_account(),
         )
     }
 
-    #[inline]
-    fn read_iter(
-        updates: ArcBorrow<'_, Periodic<Registry>>,
-        mut kiocb: Kiocb<'_, Self::OpenFile>,
-        iov: &mut IovIterDest<'_>,
-    ) -> Result<usize> {
-        if iov.is_empty() {
-            return Ok(0);
+    fn read(
+        updates: ArcBorrow<'_, Updates>,
+        open: Pin<&OpenStatus>,
+        reader: &mut Reader<'_>,
+    ) -> Result {
+        if reader.room() == 0 {
+            return Ok(());
         }
-        let position = kiocb.ki_pos();
-        let snapshot = kiocb.file().snapshot(updates.job(), position == 0)?;
-
-        match iov.simple_read_from_buffer(kiocb.ki_pos_mut(), &snapshot) {
-            // There was something to read, and nowhere to put it.
-            Ok(0) if usize::try_from(position).is_ok_and(|start| start < snapshot.len()) => {
-                Err(EFAULT)
-            }
-            result => result,
-        }
+        let snapshot = open.snapshot(updates.job(), reader.position() == 0)?;
+        reader.copy_from_content(&snapshot)
     }
 
-    #[inline]
     fn write(
-        updates: ArcBorrow<'_, Periodic<Registry>>,
+        updates: ArcBorrow<'_, Updates>,
         _open: Pin<&OpenStatus>,
         mut from: UserSliceReader,
     ) -> Result<usize> {
@@ -160,28 +176,62 @@ impl FileOps for StatusFile {
         let text = if len <= SHORT_WRITE {
             &mut short[..len]
         } else {
-            long = KVec::from_elem(0, len, gfp::for_user())?;
+            long = KVec::from_elem(0, len, gfp::user_account())?;
             &mut long[..]
         };
         from.read_slice(text)?;
 
-        let whole = from.is_empty();
-        let list = if whole {
+        let is_whole = from.is_empty();
+        let list = if is_whole {
             pid_list::without_terminator(text)
         } else {
-            pid_list::complete_part(text).ok_or(EINVAL)?
+            pid_list::up_to_last_space(text).ok_or(EINVAL)?
         };
-        let written = register(updates, list)?;
+        // Nothing is registered unless all of it is good.
+        let mut count = 0;
+        for pid in Pids::new(list) {
+            pid.map_err(|error| match error {
+                ParseError::Invalid => EINVAL,
+                ParseError::Range => ERANGE,
+            })?;
+            count += 1;
+        }
+        let written = match count {
+            0 => return Err(EINVAL),
+            1 => register::<1>(updates, list, count)?,
+            _ => register::<LOOKUP_MAX>(updates, list, count)?,
+        };
         // The terminator belongs to a list that was taken whole.
-        Ok(if whole && written == list.len() {
+        Ok(if is_whole && written == list.len() {
             len
         } else {
             written
         })
     }
 
-    #[inline]
-    fn size(updates: ArcBorrow<'_, Periodic<Registry>>, open: Pin<&OpenStatus>) -> Result<usize> {
+    fn size(updates: ArcBorrow<'_, Updates>, open: Pin<&OpenStatus>) -> Result<usize> {
         Ok(open.snapshot(updates.job(), false)?.len())
+    }
+
+    fn poll(
+        updates: ArcBorrow<'_, Updates>,
+        open: Pin<&OpenStatus>,
+        table: &PollTable<'_>,
+    ) -> Events {
+        let registry = updates.job();
+        registry.pollers().register(table);
+        if registry.is_closed() {
+            return Events::ALL;
+        }
+        let ready = Events::READABLE | Events::WRITABLE;
+        if open.is_outdated(registry) {
+            ready | Events::CHANGED
+        } else {
+            ready
+        }
+    }
+
+    fn hang_up(updates: ArcBorrow<'_, Updates>) {
+        updates.job().hang_up();
     }
 }

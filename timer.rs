@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Periodic work: a timer that queues a work item as long as there is something to do.
+//! Periodic work: a timer whose callback queues a work item, as long as there is something to do.
 //!
 //! C headers: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h),
 //! [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h).
 
 #![forbid(unsafe_code)]
 
-use crate::workqueue::OwnedQueue;
+use crate::workqueue::{
+    self,
+    OwnedQueue, //
+};
 use kernel::{
     impl_has_hr_timer,
     impl_has_work,
@@ -38,32 +41,38 @@ use kernel::{
     }, //
 };
 
-/// What is to be done periodically.
+/// What is done periodically.
 pub(crate) trait Job: Send + Sync + 'static {
     /// Does it once. Runs on the work queue, so it may sleep; never twice at the same time.
     fn run(&self);
 
-    /// Returns whether there is nothing to do until somebody calls [`Periodic::start`].
+    /// Returns whether there is nothing to do until the next [`Periodic::start`].
     ///
     /// Context: process context, with a mutex held.
     fn is_idle(&self) -> bool;
 }
 
-/// A [`Job`] with the timer and the work queue that run it.
+/// The IDs of the work items.
+const RUN: u64 = 0;
+const ARM: u64 = 1;
+
+/// A [`Job`] with the timer and the work items that run it.
 ///
-/// The timer is armed from [`start`](Self::start) until the job is idle. It and the work item own
-/// references to this, so it has to be told to end, by its [`Owner`].
+/// The timer is armed from [`start`](Self::start) until the job is idle. Only work items arm and
+/// disarm it, and so callers of `start` never wait for each other.
 #[pin_data]
 pub(crate) struct Periodic<J: Job> {
     #[pin]
     timer: HrTimer<Self>,
     interval: Delta,
-    /// The timer while it is armed.
+    /// The timer while it is armed. The work items and the end take this lock, and nobody else.
     #[pin]
     armed: Mutex<Option<ArcHrTimerHandle<Self>>>,
     #[pin]
-    work: Work<Self>,
-    queue: OwnedQueue,
+    run: Work<Self, RUN>,
+    #[pin]
+    arm: Work<Self, ARM>,
+    queue: Arc<OwnedQueue>,
     #[pin]
     job: J,
 }
@@ -76,7 +85,8 @@ impl_has_hr_timer! {
 }
 
 impl_has_work! {
-    impl{J: Job} HasWork<Self> for Periodic<J> { self.work }
+    impl{J: Job} HasWork<Self, RUN> for Periodic<J> { self.run }
+    impl{J: Job} HasWork<Self, ARM> for Periodic<J> { self.arm }
 }
 
 impl<J: Job> Periodic<J> {
@@ -89,15 +99,16 @@ impl<J: Job> Periodic<J> {
     /// [`ENOMEM`] if there is no memory.
     pub(crate) fn new(
         interval: Delta,
-        queue: OwnedQueue,
+        queue: Arc<OwnedQueue>,
         job: impl PinInit<J>,
     ) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 timer <- HrTimer::new(),
                 interval,
-                armed <- new_mutex!(None, "mp1::armed"),
-                work <- new_work!("mp1::work"),
+                armed <- new_mutex!(None, "Periodic::armed"),
+                run <- new_work!("Periodic::run"),
+                arm <- new_work!("Periodic::arm"),
                 queue,
                 job <- job,
             }),
@@ -110,48 +121,24 @@ impl<J: Job> Periodic<J> {
         &self.job
     }
 
-    /// Arms the timer for one full interval from now, unless the job is idle.
+    /// Has the timer armed for one full interval from now, unless the job is idle.
     ///
-    /// Context: may sleep.
-    #[cold]
-    pub(crate) fn start(self: ArcBorrow<'_, Self>) {
-        self.adjust(true);
-    }
-
-    /// Disarms the timer if the job is idle. If not, and if asked to, arms it `anew`, for one full
-    /// interval from now.
-    ///
-    /// Context: may sleep.
-    fn adjust(self: ArcBorrow<'_, Self>, anew: bool) {
-        let mut armed = self.armed.lock();
-        // Whoever finds the job idle looks again under this lock, and so do we.
-        let is_idle = self.job.is_idle();
-        if is_idle || anew {
-            // Dropping a handle stops the timer, even one that was started anew, so this comes
-            // first. It may be armed still, if the job was idle but for a moment.
-            armed.take();
-        }
-        if anew && !is_idle {
-            armed.get_or_insert_with(|| Arc::from(self).start(self.interval));
-        }
-    }
-
-    /// Runs the job now, whatever the timer does, and waits until that is done.
-    ///
-    /// Context: may sleep.
-    #[cold]
-    pub(crate) fn run_now(self: ArcBorrow<'_, Self>) {
-        self.enqueue();
-        self.queue.flush();
-    }
-
-    /// Has the job run as soon as a worker takes it up.
+    /// Does nothing once the [`Ticking`] has been dropped.
     ///
     /// Context: any.
-    #[cold]
-    fn enqueue(self: ArcBorrow<'_, Self>) {
-        // An error means that the last run is still waiting for its turn: one is enough.
-        let _ = self.queue.enqueue(Arc::from(self));
+    pub(crate) fn start(self: ArcBorrow<'_, Self>) {
+        // An error means that this is about to happen anyway, or never.
+        let _ = self.queue.enqueue::<Arc<Self>, ARM>(self.into());
+    }
+
+    /// Has the job run as soon as a worker takes it up, whatever the timer does.
+    ///
+    /// Does nothing once the [`Ticking`] has been dropped.
+    ///
+    /// Context: any.
+    pub(crate) fn run_soon(self: ArcBorrow<'_, Self>) {
+        // An error means that a run is waiting for its turn already, or that none will come.
+        let _ = self.queue.enqueue::<Arc<Self>, RUN>(self.into());
     }
 }
 
@@ -162,33 +149,51 @@ impl<J: Job> HrTimerCallback for Periodic<J> {
         this: ArcBorrow<'_, Self>,
         mut context: HrTimerCallbackContext<'_, Self>,
     ) -> HrTimerRestart {
-        this.enqueue();
+        this.run_soon();
         context.forward_now(this.interval);
         HrTimerRestart::Restart
     }
 }
 
-impl<J: Job> WorkItem for Periodic<J> {
+impl<J: Job> WorkItem<RUN> for Periodic<J> {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
         this.job.run();
-        this.as_arc_borrow().adjust(false);
+        let mut armed = this.armed.lock();
+        if this.job.is_idle() {
+            // Dropping the handle cancels the timer. Work that `start()` has queued meanwhile, or
+            // will queue, arms it again.
+            *armed = None;
+        }
     }
 }
 
-/// The owner of a [`Periodic`]: dropping it ends first the timer, which waits for its callback, and
-/// then the work, which runs to its end. Neither refers to the job any more after that.
-///
-/// Nobody may call [`Periodic::start`] or [`Periodic::run_now`] from then on.
+impl<J: Job> WorkItem<ARM> for Periodic<J> {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let mut armed = this.armed.lock();
+        // Dropping an old handle would cancel a timer that was started after it: cancel first.
+        *armed = None;
+        if !this.job.is_idle() {
+            *armed = Some(this.clone().start(this.interval));
+        }
+    }
+}
+
+/// A [`Periodic`] that may run. Dropping this ends first the timer, and waits for its callback, and
+/// then the work. From then on [`Periodic::start`] and [`Periodic::run_soon`] do nothing.
 ///
 /// Context: dropped where sleeping is allowed.
-pub(crate) struct Owner<J: Job>(pub(crate) Arc<Periodic<J>>);
+pub(crate) struct Ticking<J: Job>(pub(crate) Arc<Periodic<J>>);
 
-impl<J: Job> Drop for Owner<J> {
-    #[inline]
+impl<J: Job> Drop for Ticking<J> {
     fn drop(&mut self) {
-        self.0.armed.lock().take();
-        self.0.queue.drain();
+        let periodic = self.0.as_arc_borrow();
+        // Nothing arms the timer any more.
+        workqueue::disable_sync::<_, ARM>(periodic);
+        *periodic.armed.lock() = None;
+        workqueue::disable_sync::<_, RUN>(periodic);
     }
 }

@@ -1,29 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Work queues of one's own.
+//! Work queues that end with a module.
 //!
-//! The `kernel` crate has work items and the system's queues. A module that may be unloaded needs
-//! more: an end of the queue that waits for all work, since work that runs later would run code
-//! that is no longer there.
+//! The `kernel` crate has work items and the system's queues. A module that can be unloaded needs
+//! more: work must not run once its code is gone.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h).
 
-use core::{
-    ops::Deref,
-    ptr::NonNull, //
-};
+use core::ptr::NonNull;
 use kernel::{
     bindings,
     prelude::*,
-    workqueue::Queue, //
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
+    workqueue::{
+        HasWork,
+        Queue,
+        RawWorkItem,
+        Work,
+        WorkItem, //
+    }, //
 };
 
-/// A work queue that is destroyed with its owner.
+/// A work queue that is destroyed when it is dropped. All work that was queued runs before that.
 ///
-/// That must not be a work item that runs on the queue itself, since it would wait for its own end:
-/// where work items own the queue, it is drained before its other owners go.
+/// It gives no access to [`Queue`], which has delayed work: `destroy_workqueue()` does not wait for
+/// that.
 ///
-/// Context: created, flushed and dropped where sleeping is allowed.
+/// Context: created and dropped where sleeping is allowed. A work item of the queue must not drop it,
+/// since it would wait for its own end: see [`disable_sync`].
 ///
 /// # Invariants
 ///
@@ -41,7 +48,6 @@ impl OwnedQueue {
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory.
-    #[inline]
     pub(crate) fn new_unbound(name: &CStr) -> Result<Self> {
         // SAFETY: The format takes exactly one string, and both end with NUL. 0 is the default for
         // how much may run at once.
@@ -57,35 +63,43 @@ impl OwnedQueue {
         Ok(Self(NonNull::new(queue).ok_or(ENOMEM)?))
     }
 
-    /// Waits until all work that is queued now has run.
-    #[inline]
-    pub(crate) fn flush(&self) {
-        // SAFETY: By the type's invariant the queue is valid.
-        unsafe { bindings::__flush_workqueue(self.0.as_ptr()) };
-    }
-
-    /// Waits until the queue is empty, also of work that its work items queue.
-    #[inline]
-    pub(crate) fn drain(&self) {
-        // SAFETY: By the type's invariant the queue is valid.
-        unsafe { bindings::drain_workqueue(self.0.as_ptr()) };
-    }
-}
-
-impl Deref for OwnedQueue {
-    type Target = Queue;
-
-    fn deref(&self) -> &Queue {
+    /// Queues a work item. It comes back if it is queued already, or disabled.
+    ///
+    /// Context: any.
+    pub(crate) fn enqueue<W, const ID: u64>(&self, work: W) -> W::EnqueueOutput
+    where
+        W: RawWorkItem<ID> + Send + 'static,
+    {
         // SAFETY: By the type's invariant the queue is valid as long as `self` is borrowed.
-        unsafe { Queue::from_raw(self.0.as_ptr()) }
+        unsafe { Queue::from_raw(self.0.as_ptr()) }.enqueue(work)
     }
 }
 
 impl Drop for OwnedQueue {
-    #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type's invariant the queue is valid, and by ownership this is its last
-        // use. Work that is still queued runs before this returns.
+        // use.
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+    }
+}
+
+/// Ends a work item: waits until it runs no more, and has attempts to queue it fail from then on.
+/// It does not run for an earlier attempt, either.
+///
+/// Context: sleeps. Not for the work item itself.
+pub(crate) fn disable_sync<T, const ID: u64>(owner: ArcBorrow<'_, T>)
+where
+    T: HasWork<T, ID> + WorkItem<ID, Pointer = Arc<T>>,
+{
+    let owner = &raw const *owner;
+    // SAFETY: `owner` is alive, and so is its field.
+    let was_queued = unsafe {
+        let work = Work::raw_get(T::raw_get_work(owner.cast_mut()));
+        bindings::disable_work_sync(work)
+    };
+    if was_queued {
+        // SAFETY: By the bound on `Pointer`, what was queued was an `Arc` of the owner. Its
+        // reference was for the run that will not come now.
+        drop(unsafe { Arc::from_raw(owner) });
     }
 }

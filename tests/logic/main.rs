@@ -6,8 +6,8 @@
 #[path = "../../pid_list.rs"]
 mod pid_list;
 #[allow(dead_code, reason = "the module uses all of it")]
-#[path = "../../status_text.rs"]
-mod status_text;
+#[path = "../../line.rs"]
+mod line;
 
 mod parsing;
 mod printing;

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::pid_list::{ParseError, Pids, complete_part, without_terminator};
+use super::pid_list::{ParseError, Pids, up_to_last_space, without_terminator};
 use support::contract::{self, Meaning};
 
 const TAKEN: usize = 4096;
@@ -18,7 +18,7 @@ fn parsed(bytes: &[u8]) -> Result<Option<Meaning>, Errno> {
         return Ok(None);
     }
     let (text, all) = if bytes.len() > TAKEN {
-        let text = complete_part(&bytes[..TAKEN]).ok_or(Errno::EINVAL)?;
+        let text = up_to_last_space(&bytes[..TAKEN]).ok_or(Errno::EINVAL)?;
         (text, text.len())
     } else {
         (without_terminator(bytes), bytes.len())

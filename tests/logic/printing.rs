@@ -4,15 +4,15 @@
 
 use proptest::prelude::*;
 
-use super::status_text::{Formatter, LINE_MAX};
+use super::line::{Formatter, LINE_MAX};
 
 fn expect_line(pid: u32, nsec: u64) {
     let mut formatter = Formatter::new();
     let expected = format!("{pid}: {}\n", nsec / 1_000_000);
     // The second line must show nothing of the first.
     for _ in 0..2 {
-        assert_eq!(String::from_utf8_lossy(formatter.line(pid, nsec)), expected);
-        formatter.line(u32::MAX, u64::MAX);
+        assert_eq!(String::from_utf8_lossy(formatter.process(pid, nsec)), expected);
+        formatter.process(u32::MAX, u64::MAX);
     }
     assert!(expected.len() <= LINE_MAX);
 }
@@ -34,7 +34,7 @@ fn extremes() {
         }
     }
     assert_eq!(
-        Formatter::new().line(u32::MAX, u64::MAX).len(),
+        Formatter::new().process(u32::MAX, u64::MAX).len(),
         LINE_MAX,
         "the longest line"
     );

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The text that is read from the status file: a line for each process.
+//! The lines that are read from the files.
 //!
 //! Pure logic on bytes, built for the kernel and for the host's tests alike.
 
@@ -9,8 +9,8 @@
 /// The nanoseconds of a millisecond.
 const NSEC_PER_MSEC: u64 = 1_000_000;
 
-/// The length of the longest line: ten digits of a PID, and fourteen of as many milliseconds as 64
-/// bits of nanoseconds make.
+/// The length of the longest line of a process: ten digits of a PID, and fourteen of as many
+/// milliseconds as 64 bits of nanoseconds make. A line of lost records is no longer.
 pub(crate) const LINE_MAX: usize = 10 + b": ".len() + 14 + b"\n".len();
 
 /// The space for one line, which is written from its end.
@@ -35,13 +35,24 @@ impl Formatter {
 
     /// Returns the line `PID: MS\n` of a process that has used `nsec` nanoseconds of CPU time.
     #[inline]
-    pub(crate) fn line(&mut self, pid: u32, nsec: u64) -> &[u8] {
+    pub(crate) fn process(&mut self, pid: u32, nsec: u64) -> &[u8] {
         self.start = SPACE;
         self.prepend(b'\n');
         self.prepend_decimal(nsec / NSEC_PER_MSEC);
         self.prepend(b' ');
         self.prepend(b':');
         self.prepend_decimal(u64::from(pid));
+        &self.space[self.start % SPACE..]
+    }
+
+    /// Returns the line `lost: N\n` for `count` lines that are not there any more.
+    pub(crate) fn lost(&mut self, count: u64) -> &[u8] {
+        self.start = SPACE;
+        self.prepend(b'\n');
+        self.prepend_decimal(count);
+        for byte in b"lost: ".iter().rev() {
+            self.prepend(*byte);
+        }
         &self.space[self.start % SPACE..]
     }
 

@@ -1,0 +1,775 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/proc/mp1/exits`: a line for each registered process that exits, with its final CPU time.
+//!
+//! There is one [`Log`] of records for all open files, which each read it at a position of their own.
+//! The callback at an exit adds a record; the reader who is the last one to wait for a record drops it.
+//! The log holds at most [`KEPT`] records and what they pin is bounded: a file that falls behind misses
+//! the oldest ones, and is told how many.
+//!
+//! A file gets what its opener's PID namespace sees, under the numbers of its reader's namespace. The
+//! log counts the records that a namespace sees in a [`Viewer`], and so knows which files wait for a
+//! record, and what a file has missed.
+//!
+//! A read copies without a lock, and only then moves the file's position, unless another reader of the
+//! same file has done so meanwhile: then it starts over. So a bad pointer loses nothing, and nobody
+//! waits for a reader.
+
+#![forbid(unsafe_code)]
+
+use crate::{
+    gfp,
+    line::{
+        Formatter,
+        LINE_MAX, //
+    },
+    poll::{
+        Events,
+        PollQueue,
+        PollTable, //
+    },
+    proc::{
+        FileOps,
+        Reader, //
+    },
+    process::{
+        ExitedGroup,
+        FinalTime,
+        NamespaceId,
+        Process, //
+    },
+    spinlock_irqsave::{
+        new_spinlock_irqsave,
+        SpinLockIrqSave, //
+    },
+    workqueue::{
+        self,
+        OwnedQueue, //
+    }, //
+};
+use core::{
+    mem,
+    sync::atomic::{
+        AtomicBool,
+        AtomicUsize,
+        Ordering::{
+            Acquire,
+            Relaxed,
+            Release, //
+        }, //
+    }, //
+};
+use kernel::{
+    current,
+    impl_has_work,
+    new_work,
+    pid_namespace::PidNamespace,
+    prelude::*,
+    processor::cpu_relax,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
+    static_lock_class,
+    sync::{
+        aref::ARef,
+        Arc,
+        ArcBorrow,
+        LockedBy, //
+    },
+    task::Task,
+    workqueue::{
+        Work,
+        WorkItem, //
+    }, //
+};
+
+/// How many records are kept for all files together.
+const KEPT: usize = 16384;
+
+/// How much memory the processes of these records may pin, in bytes.
+const PINNED_MAX: usize = 2 << 20;
+
+/// How many first threads may be pinned until they are off their CPU.
+const RUNNING_MAX: usize = 128;
+
+/// How many of them are pinned before somebody is made to look after them.
+const RUNNING_DUE: usize = 32;
+
+/// How many records are looked at in one hold of the lock.
+const BATCH: usize = 12;
+
+/// How often a reader looks whether a thread is off its CPU by now. A thread that has exited is within
+/// microseconds.
+const SPINS: usize = 1000;
+
+/// A process that has exited.
+struct Record {
+    process: Process,
+    time: FinalTime,
+    /// How many open files have not read it yet.
+    waiting: u32,
+    /// What it pins, in bytes.
+    pinned: u32,
+}
+
+/// A PID namespace in which files have been opened.
+struct Viewer {
+    /// How many are open.
+    files: u32,
+    /// The first record that is counted here.
+    since: u64,
+    /// How many records of processes that it sees have been added, and have left.
+    added: u64,
+    left: u64,
+}
+
+/// The records, numbered from 0 in the order of the exits.
+struct Log {
+    /// A ring, of which `number % KEPT` is the place of a record. Empty while no file is open.
+    ring: KVVec<Option<Record>>,
+    /// The number of the oldest record, and of the next one.
+    first: u64,
+    next: u64,
+    /// How many files are open.
+    files: usize,
+    viewers: RBTree<NamespaceId, Viewer>,
+    /// What the records pin, in bytes.
+    pinned: usize,
+    /// How many records have a first thread that is pinned, and a number before which none has.
+    running: usize,
+    settled: u64,
+    /// The namespaces that records have been charged for lately: those of one namespace pin it
+    /// together.
+    charged: [Option<NamespaceId>; 16],
+}
+
+impl Log {
+    fn place(number: u64) -> usize {
+        (number % KEPT as u64) as usize
+    }
+
+    fn get(&self, number: u64) -> Option<&Record> {
+        self.ring.get(Self::place(number))?.as_ref()
+    }
+
+    fn get_mut(&mut self, number: u64) -> Option<&mut Record> {
+        self.ring.get_mut(Self::place(number))?.as_mut()
+    }
+
+    /// Returns how much memory a record of `process` pins.
+    fn charge(&mut self, process: &Process) -> usize {
+        let namespace = process.namespace();
+        let charged = &mut self.charged[namespace.key() % 16];
+        if charged.replace(namespace) == Some(namespace) {
+            process.pid_size()
+        } else {
+            process.pid_size() + process.namespace_size()
+        }
+    }
+
+    /// Adds a record, unless no open file waits for it. Makes room for it by dropping the oldest ones.
+    ///
+    /// Returns whether there is a new record.
+    fn add(&mut self, process: &Process, group: &ExitedGroup<'_>) -> bool {
+        let mut waiting = 0;
+        for namespace in process.namespaces() {
+            if let Some(viewer) = self.viewers.get_mut(&namespace) {
+                waiting += viewer.files;
+                viewer.added += 1;
+            }
+        }
+        if waiting == 0 || self.ring.is_empty() {
+            return false;
+        }
+        let pinned = self.charge(process);
+        while self.next - self.first == KEPT as u64
+            || (self.first < self.next && self.pinned + pinned > PINNED_MAX)
+        {
+            drop(self.take_first());
+        }
+        let time = group.final_time(self.running < RUNNING_MAX);
+        self.running += usize::from(!time.is_settled());
+        self.pinned += pinned;
+        self.ring[Self::place(self.next)] = Some(Record {
+            process: process.clone(),
+            time,
+            waiting,
+            pinned: pinned as u32,
+        });
+        self.next += 1;
+        true
+    }
+
+    /// Takes the oldest record out.
+    fn take_first(&mut self) -> Option<Record> {
+        let number = self.first;
+        let record = self.ring.get_mut(Self::place(number))?.take()?;
+        self.first += 1;
+        self.pinned -= record.pinned as usize;
+        self.running -= usize::from(!record.time.is_settled());
+        for namespace in record.process.namespaces() {
+            if let Some(viewer) = self.viewers.get_mut(&namespace) {
+                viewer.left += u64::from(number >= viewer.since);
+            }
+        }
+        Some(record)
+    }
+
+    /// Takes out the oldest records that no file waits for, up to a batch of them.
+    fn take_read(&mut self, read: &mut [Option<Record>; BATCH]) {
+        for place in read {
+            match self.get(self.first) {
+                Some(record) if self.first < self.next && record.waiting == 0 => {
+                    *place = self.take_first();
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Has a file no longer wait for the records from `from` to before `to`, of those that its
+    /// namespace sees.
+    fn pass(&mut self, ns: &PidNamespace, from: u64, to: u64) {
+        for number in from.max(self.first)..to {
+            if let Some(record) = self.get_mut(number) {
+                if record.process.number_in(ns).is_some() {
+                    record.waiting -= 1;
+                }
+            }
+        }
+    }
+
+    /// Settles the times of threads that are off their CPU, and returns the threads, to be dropped
+    /// without the lock. `None` when there are no more.
+    fn settle(&mut self) -> Option<[Option<ARef<Task>>; BATCH]> {
+        let mut threads = [const { None }; BATCH];
+        self.settled = self.settled.max(self.first);
+        if self.settled == self.next {
+            return None;
+        }
+        for thread in &mut threads {
+            if self.settled == self.next {
+                break;
+            }
+            let number = self.settled;
+            if let Some(record) = self.get_mut(number) {
+                if record.time.is_running() {
+                    return Some(threads).filter(|threads| threads[0].is_some());
+                }
+                *thread = record.time.settle();
+                self.running -= usize::from(thread.is_some());
+            }
+            self.settled += 1;
+        }
+        Some(threads)
+    }
+}
+
+/// Where an open file is in the log.
+#[derive(Clone)]
+struct Cursor {
+    /// The number of the next record.
+    next: u64,
+    /// How many of the records before that its namespace sees, counted as [`Viewer::added`] is.
+    passed: u64,
+    /// The rest of a line of which a part has been read.
+    rest: [u8; LINE_MAX],
+    rest_len: usize,
+    /// Counts the changes, so that a reader sees those of others.
+    version: u64,
+}
+
+/// A line that a file reads next.
+#[derive(Clone, Copy)]
+enum Line {
+    Lost(u64),
+    Process { number: u32, nsec: u64 },
+}
+
+/// What a file reads next, as it was seen with the lock held.
+struct Ahead {
+    /// The cursor from which it was seen.
+    from: Cursor,
+    /// Each line, with the position after it.
+    lines: [Option<(Line, u64, u64)>; BATCH],
+    /// The position after the last record that was looked at.
+    next: u64,
+    passed: u64,
+    /// Whether there may be more.
+    has_more: bool,
+    /// Whether the next record has a thread that is still running.
+    is_running: bool,
+}
+
+/// The records of exits and those who wait for them.
+#[pin_data]
+pub(crate) struct Exits {
+    #[pin]
+    log: SpinLockIrqSave<Log>,
+    /// How many files are open, or being opened or closed: what an exit looks at first.
+    files: AtomicUsize,
+    readers: PollQueue,
+    is_closed: AtomicBool,
+    /// Looks after pinned threads, and wakes readers.
+    #[pin]
+    work: Work<Self>,
+    queue: Arc<OwnedQueue>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Exits { self.work }
+}
+
+impl WorkItem for Exits {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.settle();
+        this.readers.wake(Events::READABLE);
+    }
+}
+
+impl Exits {
+    /// Creates a log without records, the readers of which are woken by work on `queue`.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory.
+    pub(crate) fn new(queue: Arc<OwnedQueue>) -> Result<Arc<Self>> {
+        let readers = PollQueue::new(c"mp1_exits", static_lock_class!())?;
+        Arc::pin_init(
+            pin_init!(Self {
+                log <- new_spinlock_irqsave!(Log {
+                    ring: KVVec::new(),
+                    first: 0,
+                    next: 0,
+                    files: 0,
+                    viewers: RBTree::new(),
+                    pinned: 0,
+                    running: 0,
+                    settled: 0,
+                    charged: [None; 16],
+                }, "Exits::log"),
+                files: AtomicUsize::new(0),
+                readers,
+                is_closed: AtomicBool::new(false),
+                work <- new_work!("Exits::work"),
+                queue,
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Adds a record of `process`, if an open file waits for it. Called at its exit.
+    ///
+    /// Context: as [`ExitHandler::exited`](crate::exit_watch::ExitHandler::exited).
+    pub(crate) fn record(this: ArcBorrow<'_, Self>, process: &Process, group: &ExitedGroup<'_>) {
+        // A file that was opened before the exit is counted by now.
+        if this.files.load(Relaxed) == 0 {
+            return;
+        }
+        let mut log = this.log.lock();
+        if !log.add(process, group) {
+            return;
+        }
+        let is_due = log.running >= RUNNING_DUE;
+        drop(log);
+        // Readers are woken by work, since their number is the users' choice.
+        if is_due || this.readers.has_waiters() {
+            // An error means that it is about to run anyway, or never.
+            let _ = this.queue.enqueue::<Arc<Self>, 0>(this.into());
+        }
+    }
+
+    /// Unpins the threads that are off their CPU.
+    ///
+    /// Context: process context.
+    pub(crate) fn settle(&self) {
+        loop {
+            let threads = self.log.lock().settle();
+            if threads.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Drops the records that no file waits for.
+    fn drop_read(&self) {
+        loop {
+            let mut read = [const { None }; BATCH];
+            self.log.lock().take_read(&mut read);
+            if read[BATCH - 1].is_none() {
+                return;
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Acquire)
+    }
+}
+
+/// An open exits file.
+pub(crate) struct OpenExits {
+    exits: Arc<Exits>,
+    /// The PID namespace of its opener.
+    ns: ARef<PidNamespace>,
+    cursor: LockedBy<Cursor, Log>,
+}
+
+impl OpenExits {
+    /// Opens a file, which gets what exits from now on.
+    fn new(exits: &Arc<Exits>) -> Result<Self> {
+        let ns = {
+            let opener = current!();
+            ARef::from(opener.active_pid_ns().ok_or(ESRCH)?)
+        };
+        let id = NamespaceId::of(&ns);
+        let viewer = RBTreeNodeReservation::new(gfp::user_account())?.into_node(
+            id,
+            Viewer {
+                files: 0,
+                since: 0,
+                added: 0,
+                left: 0,
+            },
+        );
+        let mut ring = KVVec::new();
+        if exits.files.fetch_add(1, Relaxed) == 0 || exits.log.lock().ring.is_empty() {
+            ring = new_ring().inspect_err(|_| {
+                exits.files.fetch_sub(1, Relaxed);
+            })?;
+        }
+
+        let mut log = exits.log.lock();
+        // The other opener that had a ring may have closed its file meanwhile.
+        while log.ring.is_empty() && ring.is_empty() {
+            drop(log);
+            ring = new_ring().inspect_err(|_| {
+                exits.files.fetch_sub(1, Relaxed);
+            })?;
+            log = exits.log.lock();
+        }
+        if log.ring.is_empty() {
+            log.ring = mem::take(&mut ring);
+        }
+        log.files += 1;
+        let next = log.next;
+        let mut unused = None;
+        if log.viewers.get(&id).is_none() {
+            log.viewers.insert(viewer);
+            if let Some(viewer) = log.viewers.get_mut(&id) {
+                viewer.since = next;
+            }
+        } else {
+            unused = Some(viewer);
+        }
+        let passed = log.viewers.get_mut(&id).map_or(0, |viewer| {
+            viewer.files += 1;
+            viewer.added
+        });
+        drop(log);
+        drop(unused);
+        Ok(Self {
+            exits: exits.clone(),
+            ns,
+            cursor: LockedBy::new(
+                &exits.log,
+                Cursor {
+                    next,
+                    passed,
+                    rest: [0; LINE_MAX],
+                    rest_len: 0,
+                    version: 0,
+                },
+            ),
+        })
+    }
+
+    /// Looks at what a reader in `ns` reads next. With `settle`, a thread that is still running is
+    /// accounted for as it is.
+    fn look_ahead(&self, ns: &PidNamespace, settle: bool) -> Ahead {
+        let is_opener = NamespaceId::of(ns) == NamespaceId::of(&self.ns);
+        // Dropped after the lock.
+        let mut threads = [const { None }; BATCH];
+        let mut guard = self.exits.log.lock();
+        let log = &mut *guard;
+        let from = self.cursor.access(log).clone();
+        let mut ahead = Ahead {
+            next: from.next,
+            passed: from.passed,
+            from,
+            lines: [None; BATCH],
+            has_more: false,
+            is_running: false,
+        };
+        let mut places = ahead.lines.iter_mut();
+        if ahead.next < log.first {
+            let left = log
+                .viewers
+                .get(&NamespaceId::of(&self.ns))
+                .map_or(ahead.passed, |viewer| viewer.left);
+            let lost = left - ahead.passed;
+            ahead.next = log.first;
+            ahead.passed = left;
+            if lost > 0 {
+                if let Some(place) = places.next() {
+                    *place = Some((Line::Lost(lost), ahead.next, ahead.passed));
+                }
+            }
+        }
+        // As many records as there are places: not all of them need one.
+        for (place, thread) in places.zip(&mut threads) {
+            if ahead.next == log.next {
+                break;
+            }
+            if let Some(record) = log.get_mut(ahead.next) {
+                let seen_by_opener = record.process.number_in(&self.ns);
+                if seen_by_opener.is_some() {
+                    if record.time.is_running() && !settle {
+                        ahead.is_running = true;
+                        break;
+                    }
+                    *thread = record.time.settle();
+                    let number = if is_opener {
+                        seen_by_opener
+                    } else {
+                        record.process.number_in(ns)
+                    };
+                    let nsec = record.time.nsec();
+                    log.running -= usize::from(thread.is_some());
+                    ahead.passed += 1;
+                    if let Some(number) = number {
+                        let line = Line::Process { number, nsec };
+                        *place = Some((line, ahead.next + 1, ahead.passed));
+                    }
+                }
+            }
+            ahead.next += 1;
+        }
+        ahead.has_more = ahead.next < log.next;
+        drop(guard);
+        ahead
+    }
+
+    /// Moves the cursor to `next`, unless another reader has moved it since `from`. `rest` is what was
+    /// not read of the line before.
+    ///
+    /// Returns whether it was moved.
+    fn advance(&self, from: &Cursor, next: u64, passed: u64, rest: &[u8]) -> bool {
+        let mut read = [const { None }; BATCH];
+        let mut guard = self.exits.log.lock();
+        let log = &mut *guard;
+        let cursor = self.cursor.access_mut(log);
+        if cursor.version != from.version {
+            return false;
+        }
+        cursor.next = next;
+        cursor.passed = passed;
+        cursor.rest[..rest.len()].copy_from_slice(rest);
+        cursor.rest_len = rest.len();
+        cursor.version += 1;
+        log.pass(&self.ns, from.next, next);
+        log.take_read(&mut read);
+        let has_more = read[BATCH - 1].is_some();
+        drop(guard);
+        if has_more {
+            self.exits.drop_read();
+        }
+        true
+    }
+
+    /// Returns whether a reader in `ns` has something to read. Passes over what it does not see.
+    ///
+    /// Context: process context; does not sleep.
+    fn is_readable(&self, ns: &PidNamespace) -> bool {
+        loop {
+            let ahead = self.look_ahead(ns, false);
+            if ahead.from.rest_len > 0 || ahead.is_running || ahead.lines.iter().any(Option::is_some)
+            {
+                return true;
+            }
+            if ahead.next > ahead.from.next {
+                self.advance(&ahead.from, ahead.next, ahead.passed, &[]);
+            }
+            if !ahead.has_more {
+                return false;
+            }
+        }
+    }
+
+    /// Copies what there is to a reader in `ns`, as far as it asks for it.
+    fn copy_lines(&self, ns: &PidNamespace, reader: &mut Reader<'_>) -> Result {
+        let mut is_empty = true;
+        let mut spins = 0;
+        while reader.room() > 0 {
+            let ahead = self.look_ahead(ns, spins >= SPINS);
+            let mut text = [0; (BATCH + 1) * LINE_MAX];
+            let mut len = ahead.from.rest_len;
+            text[..len].copy_from_slice(&ahead.from.rest[..len]);
+            // Where lines end, and the positions after them.
+            let mut ends = [(0, 0, 0); BATCH + 1];
+            ends[0] = (len, ahead.from.next, ahead.from.passed);
+            let mut count = 1;
+            let mut formatter = Formatter::new();
+            for (line, next, passed) in ahead.lines.iter().flatten() {
+                let line = match *line {
+                    Line::Lost(count) => formatter.lost(count),
+                    Line::Process { number, nsec } => formatter.process(number, nsec),
+                };
+                text[len..len + line.len()].copy_from_slice(line);
+                len += line.len();
+                ends[count] = (len, *next, *passed);
+                count += 1;
+            }
+            // What follows the last line is passed over together with it.
+            (ends[count - 1].1, ends[count - 1].2) = (ahead.next, ahead.passed);
+
+            let copied = reader.copy(&text[..len.min(reader.room())]);
+            let (end, next, passed) = ends[..count]
+                .iter()
+                .copied()
+                .find(|(end, _, _)| copied <= *end)
+                .unwrap_or(ends[count - 1]);
+            if (copied > 0 || (len == 0 && next > ahead.from.next))
+                && !self.advance(&ahead.from, next, passed, &text[copied..end])
+            {
+                // Another reader of this file was faster.
+                reader.undo(copied);
+                continue;
+            }
+            is_empty &= copied == 0;
+            if copied < len {
+                return if is_empty { Err(EFAULT) } else { Ok(()) };
+            }
+            if len == 0 && ahead.is_running {
+                spins += 1;
+                cpu_relax();
+            } else if !ahead.has_more {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OpenExits {
+    fn drop(&mut self) {
+        let mut log = self.exits.log.lock();
+        let mut at = self.cursor.access(&log).next;
+        // Records that come from now on do not wait for this file.
+        let end = log.next;
+        let id = NamespaceId::of(&self.ns);
+        let mut viewer = None;
+        if let Some(entry) = log.viewers.get_mut(&id) {
+            entry.files -= 1;
+            if entry.files == 0 {
+                viewer = log.viewers.remove_node(&id);
+            }
+        }
+        drop(log);
+        drop(viewer);
+
+        while at < end {
+            let to = end.min(at + BATCH as u64);
+            let mut log = self.exits.log.lock();
+            // Records that have left meanwhile are passed at once.
+            at = at.max(log.first);
+            log.pass(&self.ns, at, to);
+            drop(log);
+            at = at.max(to);
+            self.exits.drop_read();
+        }
+
+        let mut log = self.exits.log.lock();
+        log.files -= 1;
+        let mut ring = KVVec::new();
+        if log.files == 0 {
+            ring = mem::take(&mut log.ring);
+        }
+        drop(log);
+        drop(ring);
+        self.exits.files.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Allocates a ring without records, charged to the process that opens the file.
+fn new_ring() -> Result<KVVec<Option<Record>>> {
+    let mut ring = KVVec::with_capacity(KEPT, gfp::user_account())?;
+    for _ in 0..KEPT {
+        // There is room for it.
+        ring.push(None, gfp::user_account())?;
+    }
+    Ok(ring)
+}
+
+/// The operations of the exits file.
+pub(crate) struct ExitsFile;
+
+#[vtable]
+impl FileOps for ExitsFile {
+    type Data = Arc<Exits>;
+    type OpenFile = KBox<OpenExits>;
+
+    fn open(exits: ArcBorrow<'_, Exits>) -> Result<Self::OpenFile> {
+        let open = OpenExits::new(&exits.into())?;
+        Ok(KBox::new(open, gfp::user_account())?)
+    }
+
+    fn read(
+        exits: ArcBorrow<'_, Exits>,
+        open: &OpenExits,
+        reader: &mut Reader<'_>,
+    ) -> Result {
+        let task = current!();
+        let ns = task.active_pid_ns().ok_or(ESRCH)?;
+        let room = reader.room();
+        while room > 0 {
+            if exits.is_closed() {
+                return Err(EIO);
+            }
+            open.copy_lines(ns, reader)?;
+            if reader.room() < room {
+                break;
+            }
+            if reader.is_nonblocking() {
+                return Err(EAGAIN);
+            }
+            exits
+                .readers
+                .wait_interruptible(|| exits.is_closed() || open.is_readable(ns))?;
+        }
+        Ok(())
+    }
+
+    fn poll(exits: ArcBorrow<'_, Exits>, open: &OpenExits, table: &PollTable<'_>) -> Events {
+        exits.readers.register(table);
+        if exits.is_closed() {
+            return Events::ALL;
+        }
+        let task = current!();
+        match task.active_pid_ns() {
+            Some(ns) if open.is_readable(ns) => Events::READABLE,
+            _ => Events::NONE,
+        }
+    }
+
+    fn hang_up(exits: ArcBorrow<'_, Exits>) {
+        exits.is_closed.store(true, Release);
+        exits.readers.hang_up();
+    }
+}
+
+/// The work that wakes readers. Dropping this ends it.
+///
+/// Context: dropped where sleeping is allowed.
+pub(crate) struct Wakeups(pub(crate) Arc<Exits>);
+
+impl Drop for Wakeups {
+    fn drop(&mut self) {
+        workqueue::disable_sync::<_, 0>(self.0.as_arc_borrow());
+    }
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads of variables that other CPUs write at the same time.
+//!
+//! C header: [`include/asm-generic/rwonce.h`](srctree/include/asm-generic/rwonce.h).
+
+/// Reads `*ptr` in one access, as `READ_ONCE()` of C does.
+///
+/// `kernel::sync::atomic` has the same, but only for variables that Rust owns, and as a call of a C
+/// function on kernels without inlined helpers. A volatile read of a machine word is what
+/// `READ_ONCE()` compiles to, and what the kernel's memory model calls a marked access
+/// (`tools/memory-model/Documentation/access-marking.txt`): it is not torn, not repeated, and not
+/// fused with another. It orders nothing by itself, but reads through a pointer that it returned come
+/// after it (address dependency).
+///
+/// # Safety
+///
+/// `ptr` is aligned and valid for reads. Other CPUs may write the variable meanwhile, in a way that
+/// the kernel's own code reads without a lock, too.
+#[inline]
+pub(crate) unsafe fn read_once<T: Copy>(ptr: *const T) -> T {
+    const { assert!(size_of::<T>() <= size_of::<usize>()) };
+    // SAFETY: By the caller's promise `ptr` is valid. A race with a writer is no data race, as
+    // argued above.
+    unsafe { ptr.read_volatile() }
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Wait queues of files that are polled.
+//!
+//! [`kernel::sync::poll::PollCondVar`] is for files that keep their module loaded while they are open.
+//! A file in `/proc` does not: it is cut off from the module at the unload, but what `poll()`, `select()`,
+//! `epoll` and `io_uring` have put on a wait queue of the module is not. So a [`PollQueue`] throws out all
+//! who are on it before it goes, and calls of `poll()` and `select()` look again.
+//!
+//! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
+//! [`include/linux/wait.h`](srctree/include/linux/wait.h).
+
+use crate::{
+    layout,
+    once::read_once, //
+};
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ops::BitOr, //
+};
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::LockClassKey,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+    types::Opaque, //
+};
+
+/// Events that a poll reports: `EPOLL*` of C.
+#[derive(Clone, Copy)]
+pub(crate) struct Events(u32);
+
+impl Events {
+    /// `EPOLLIN | EPOLLRDNORM`: there is something to read.
+    pub(crate) const READABLE: Self = Self((layout::EVENT_IN | layout::EVENT_RDNORM) as u32);
+    /// `EPOLLOUT | EPOLLWRNORM`: a write does not block.
+    pub(crate) const WRITABLE: Self = Self((layout::EVENT_OUT | layout::EVENT_WRNORM) as u32);
+    /// `EPOLLPRI | EPOLLERR`: the content has changed.
+    pub(crate) const CHANGED: Self = Self((layout::EVENT_PRI | layout::EVENT_ERR) as u32);
+    /// No event.
+    pub(crate) const NONE: Self = Self(0);
+    /// Every event: callers wake up whatever they wait for. `select()` for exceptions, say, looks at
+    /// `EPOLLPRI` alone.
+    pub(crate) const ALL: Self = Self(
+        Self::READABLE.0
+            | Self::WRITABLE.0
+            | Self::CHANGED.0
+            | (layout::EVENT_HUP
+                | layout::EVENT_RDHUP
+                | layout::EVENT_RDBAND
+                | layout::EVENT_WRBAND) as u32,
+    );
+
+    /// Returns the mask for C.
+    pub(crate) fn mask(self) -> bindings::__poll_t {
+        self.0
+    }
+}
+
+impl BitOr for Events {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A poll of a file, in which the file names the wait queues that its events come from.
+///
+/// # Invariants
+///
+/// `file` and `table` are those of a call of `poll` of that file, which is running.
+pub(crate) struct PollTable<'a> {
+    file: *mut bindings::file,
+    table: *mut bindings::poll_table,
+    _call: PhantomData<&'a ()>,
+}
+
+impl PollTable<'_> {
+    /// # Safety
+    ///
+    /// `file` and `table` are those of a call of `poll` that lasts longer than the result.
+    pub(crate) unsafe fn from_raw(
+        file: *mut bindings::file,
+        table: *mut bindings::poll_table,
+    ) -> Self {
+        // INVARIANT: By the caller's promise.
+        Self {
+            file,
+            table,
+            _call: PhantomData,
+        }
+    }
+}
+
+/// A wait queue on which callers sleep and polls wait.
+///
+/// # Invariants
+///
+/// The head is initialised.
+pub(crate) struct PollQueue(ManuallyDrop<Pin<KBox<Opaque<bindings::wait_queue_head>>>>);
+
+// SAFETY: A wait queue does its own locking.
+unsafe impl Send for PollQueue {}
+// SAFETY: As above.
+unsafe impl Sync for PollQueue {}
+
+/// How often [`PollQueue::hang_up`] wakes callers that have not left yet, and how long it sleeps
+/// before each time but the first one.
+const HANG_UP_TRIES: usize = 20;
+const HANG_UP_PAUSE: Delta = Delta::from_millis(1);
+
+impl PollQueue {
+    /// Creates a queue.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory.
+    pub(crate) fn new(name: &'static CStr, key: Pin<&'static LockClassKey>) -> Result<Self> {
+        let head = KBox::pin_init(
+            // SAFETY: The slot is valid for writes; name and key are there as long as the module.
+            Opaque::ffi_init(|slot| unsafe {
+                bindings::__init_waitqueue_head(slot, name.as_char_ptr(), key.as_ptr())
+            }),
+            GFP_KERNEL,
+        )?;
+        // INVARIANT: It was initialised above.
+        Ok(Self(ManuallyDrop::new(head)))
+    }
+
+    fn as_ptr(&self) -> *mut bindings::wait_queue_head {
+        self.0.get()
+    }
+
+    /// Has the poll wait for events of this queue. The caller looks for events after this.
+    ///
+    /// Context: process context.
+    pub(crate) fn register(&self, table: &PollTable<'_>) {
+        // SAFETY: By the invariants all are valid. The head outlives what is put on the queue, see
+        // `drop`.
+        unsafe { bindings::poll_wait(table.file, self.as_ptr(), table.table) };
+    }
+
+    /// Returns whether somebody sleeps or polls here. What the caller has changed before is seen by
+    /// all that come later.
+    ///
+    /// Context: any.
+    pub(crate) fn has_waiters(&self) -> bool {
+        // Pairs with the barriers of `prepare_to_wait_event()` and `poll_wait()`, as that of
+        // `wq_has_sleeper()` does.
+        // SAFETY: A barrier may be anywhere.
+        unsafe { bindings::smp_mb() };
+        !self.is_empty()
+    }
+
+    fn is_empty(&self) -> bool {
+        let head = self.as_ptr();
+        // SAFETY: By the invariant the head is valid. `waitqueue_active()` reads it without the
+        // lock, too.
+        unsafe {
+            let first = read_once(&raw const (*head).head.next);
+            core::ptr::eq(first, &raw const (*head).head)
+        }
+    }
+
+    /// Wakes all who sleep here, and all who poll for one of `events`.
+    ///
+    /// Context: any; the time grows with their number.
+    pub(crate) fn wake(&self, events: Events) {
+        self.wake_raw(events.mask());
+    }
+
+    fn wake_raw(&self, mask: bindings::__poll_t) {
+        // SAFETY: By the invariant the head is valid. CAST: The key is the mask itself, as in
+        // `poll_to_key()`.
+        unsafe {
+            bindings::__wake_up(
+                self.as_ptr(),
+                bindings::TASK_NORMAL,
+                0,
+                mask as usize as *mut c_void,
+            )
+        };
+    }
+
+    /// Sleeps until `ready` returns true. It is called again after each [`wake`](Self::wake), in a
+    /// state in which the caller must not sleep.
+    ///
+    /// Context: process context; sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`ERESTARTSYS`] if a signal came first.
+    pub(crate) fn wait_interruptible(&self, mut ready: impl FnMut() -> bool) -> Result {
+        let entry = Opaque::<bindings::wait_queue_entry>::uninit();
+        // SAFETY: The entry is valid for writes; it stays where it is until the end of this function.
+        unsafe { bindings::init_wait(entry.get()) };
+        let result = loop {
+            // SAFETY: Queue and entry are valid.
+            let signal = unsafe {
+                bindings::prepare_to_wait_event(
+                    self.as_ptr(),
+                    entry.get(),
+                    bindings::TASK_INTERRUPTIBLE as c_int,
+                )
+            };
+            if ready() {
+                break Ok(());
+            }
+            if signal != 0 {
+                break Err(ERESTARTSYS);
+            }
+            // SAFETY: Process context, and no lock is held.
+            unsafe { bindings::schedule() };
+        };
+        // SAFETY: Queue and entry are valid.
+        unsafe { bindings::finish_wait(self.as_ptr(), entry.get()) };
+        result
+    }
+
+    /// Wakes everybody with every event, and gives polls some time to look again. The caller has made
+    /// sure that they are told of every event then.
+    ///
+    /// `epoll` and `io_uring` forget the queue. A `poll()` that is not scheduled within that time may
+    /// stay on it.
+    ///
+    /// Context: sleeps for a few milliseconds.
+    pub(crate) fn hang_up(&self) {
+        // Polls of `io_uring` take this as an event, and the next one as an error.
+        self.wake(Events::ALL);
+        for _ in 0..HANG_UP_TRIES {
+            self.wake_raw(Events::ALL.mask() | layout::EVENT_POLLFREE as u32);
+            if self.is_empty() {
+                return;
+            }
+            fsleep(HANG_UP_PAUSE);
+        }
+    }
+}
+
+impl Drop for PollQueue {
+    fn drop(&mut self) {
+        self.hang_up();
+        if !self.is_empty() {
+            // A `poll()` or `select()` holds the queue that has not had a CPU all the time. Only core
+            // code uses the head then, which is a few bytes: it is left behind.
+            pr_info!("a wait queue stays behind for a poll that does not end\n");
+            return;
+        }
+        // The caller that left last may still be about to give the lock back: wait for it, first to
+        // give it back, and then to leave the section (of RCU, or with preemption off) in which it
+        // does. `epoll` and `io_uring` forget a queue under RCU as well.
+        self.wake(Events::ALL);
+        // SAFETY: Process context, and no lock is held.
+        unsafe { bindings::synchronize_rcu() };
+        // SAFETY: This is the only place where it is dropped.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
+    }
+}
