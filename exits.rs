@@ -77,7 +77,6 @@ use kernel::{
         ArcBorrow,
         LockedBy, //
     },
-    task::Task,
     workqueue::{
         Work,
         WorkItem, //
@@ -216,16 +215,18 @@ impl Log {
         Some(record)
     }
 
-    /// Takes out the oldest records that no file waits for, up to a batch of them.
-    fn take_read(&mut self, read: &mut [Option<Record>; BATCH]) {
-        for place in read {
+    /// Drops the oldest records that no file waits for, up to a batch of them. Returns whether there
+    /// may be more.
+    fn drop_read(&mut self) -> bool {
+        for _ in 0..BATCH {
             match self.get(self.first) {
                 Some(record) if self.first < self.next && record.waiting == 0 => {
-                    *place = self.take_first();
+                    drop(self.take_first());
                 }
-                _ => return,
+                _ => return false,
             }
         }
+        true
     }
 
     /// Has a file no longer wait for the records from `from` to before `to`, of those that its
@@ -240,29 +241,24 @@ impl Log {
         }
     }
 
-    /// Settles the times of threads that are off their CPU, and returns the threads, to be dropped
-    /// without the lock. `None` when there are no more.
-    fn settle(&mut self) -> Option<[Option<ARef<Task>>; BATCH]> {
-        let mut threads = [const { None }; BATCH];
+    /// Settles the times of threads that are off their CPU, up to a batch of them. Returns whether there
+    /// may be more.
+    fn settle(&mut self) -> bool {
         self.settled = self.settled.max(self.first);
-        if self.settled == self.next {
-            return None;
-        }
-        for thread in &mut threads {
-            if self.settled == self.next {
-                break;
-            }
+        for _ in 0..BATCH {
             let number = self.settled;
+            if number == self.next {
+                return false;
+            }
             if let Some(record) = self.get_mut(number) {
                 if record.time.is_running() {
-                    return Some(threads).filter(|threads| threads[0].is_some());
+                    return false;
                 }
-                *thread = record.time.settle();
-                self.running -= usize::from(thread.is_some());
+                self.running -= usize::from(record.time.settle());
             }
             self.settled += 1;
         }
-        Some(threads)
+        true
     }
 }
 
@@ -307,7 +303,7 @@ struct Ahead {
 pub(crate) struct Exits {
     #[pin]
     log: SpinLockIrqSave<Log>,
-    /// How many files are open, or being opened or closed: what an exit looks at first.
+    /// How many files are open, as [`Log::files`]: what an exit looks at first, without the lock.
     files: AtomicUsize,
     readers: PollQueue,
     is_closed: AtomicBool,
@@ -388,23 +384,12 @@ impl Exits {
     ///
     /// Context: process context.
     pub(crate) fn settle(&self) {
-        loop {
-            let threads = self.log.lock().settle();
-            if threads.is_none() {
-                return;
-            }
-        }
+        while self.log.lock().settle() {}
     }
 
     /// Drops the records that no file waits for.
     fn drop_read(&self) {
-        loop {
-            let mut read = [const { None }; BATCH];
-            self.log.lock().take_read(&mut read);
-            if read[BATCH - 1].is_none() {
-                return;
-            }
-        }
+        while self.log.lock().drop_read() {}
     }
 
     fn is_closed(&self) -> bool {
@@ -438,25 +423,18 @@ impl OpenExits {
             },
         );
         let mut ring = KVVec::new();
-        if exits.files.fetch_add(1, Relaxed) == 0 || exits.log.lock().ring.is_empty() {
-            ring = new_ring().inspect_err(|_| {
-                exits.files.fetch_sub(1, Relaxed);
-            })?;
-        }
-
         let mut log = exits.log.lock();
-        // The other opener that had a ring may have closed its file meanwhile.
-        while log.ring.is_empty() && ring.is_empty() {
-            drop(log);
-            ring = new_ring().inspect_err(|_| {
-                exits.files.fetch_sub(1, Relaxed);
-            })?;
-            log = exits.log.lock();
-        }
-        if log.ring.is_empty() {
-            log.ring = mem::take(&mut ring);
+        while log.ring.is_empty() {
+            if ring.is_empty() {
+                drop(log);
+                ring = new_ring()?;
+                log = exits.log.lock();
+            } else {
+                log.ring = mem::take(&mut ring);
+            }
         }
         log.files += 1;
+        exits.files.store(log.files, Relaxed);
         let next = log.next;
         let mut unused = None;
         if log.viewers.get(&id).is_none() {
@@ -493,8 +471,6 @@ impl OpenExits {
     /// accounted for as it is.
     fn look_ahead(&self, ns: &PidNamespace, settle: bool) -> Ahead {
         let is_opener = NamespaceId::of(ns) == NamespaceId::of(&self.ns);
-        // Dropped after the lock.
-        let mut threads = [const { None }; BATCH];
         let mut guard = self.exits.log.lock();
         let log = &mut *guard;
         let from = self.cursor.access(log).clone();
@@ -522,7 +498,7 @@ impl OpenExits {
             }
         }
         // As many records as there are places: not all of them need one.
-        for (place, thread) in places.zip(&mut threads) {
+        for place in places {
             if ahead.next == log.next {
                 break;
             }
@@ -533,14 +509,14 @@ impl OpenExits {
                         ahead.is_running = true;
                         break;
                     }
-                    *thread = record.time.settle();
+                    let was_running = record.time.settle();
                     let number = if is_opener {
                         seen_by_opener
                     } else {
                         record.process.number_in(ns)
                     };
                     let nsec = record.time.nsec();
-                    log.running -= usize::from(thread.is_some());
+                    log.running -= usize::from(was_running);
                     ahead.passed += 1;
                     if let Some(number) = number {
                         let line = Line::Process { number, nsec };
@@ -560,7 +536,6 @@ impl OpenExits {
     ///
     /// Returns whether it was moved.
     fn advance(&self, from: &Cursor, next: u64, passed: u64, rest: &[u8]) -> bool {
-        let mut read = [const { None }; BATCH];
         let mut guard = self.exits.log.lock();
         let log = &mut *guard;
         let cursor = self.cursor.access_mut(log);
@@ -573,8 +548,7 @@ impl OpenExits {
         cursor.rest_len = rest.len();
         cursor.version += 1;
         log.pass(&self.ns, from.next, next);
-        log.take_read(&mut read);
-        let has_more = read[BATCH - 1].is_some();
+        let has_more = log.drop_read();
         drop(guard);
         if has_more {
             self.exits.drop_read();
@@ -686,13 +660,13 @@ impl Drop for OpenExits {
 
         let mut log = self.exits.log.lock();
         log.files -= 1;
+        self.exits.files.store(log.files, Relaxed);
         let mut ring = KVVec::new();
         if log.files == 0 {
             ring = mem::take(&mut log.ring);
         }
         drop(log);
         drop(ring);
-        self.exits.files.fetch_sub(1, Relaxed);
     }
 }
 

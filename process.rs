@@ -412,15 +412,19 @@ impl FinalTime {
         self.leader.is_none()
     }
 
-    /// Takes the time of the first thread as it is now, and returns the thread, to be dropped.
+    /// Takes the time of the first thread as it is now, and unpins the thread. Returns whether it was
+    /// pinned.
     ///
     /// Context: any.
-    pub(crate) fn settle(&mut self) -> Option<ARef<Task>> {
-        let leader = self.leader.take()?;
+    pub(crate) fn settle(&mut self) -> bool {
+        // Dropped at the end. `put_task_struct()` is for any context.
+        let Some(leader) = self.leader.take() else {
+            return false;
+        };
         // SAFETY: We have a reference to the task; the time is a single 64-bit variable.
         let time = unsafe { read_once(&raw const (*leader.as_ptr()).se.sum_exec_runtime) };
         self.nsec = self.nsec.wrapping_add(time);
-        Some(leader)
+        true
     }
 
     /// Returns the time in nanoseconds, as far as it is settled.

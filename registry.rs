@@ -119,6 +119,24 @@ impl Registration {
         }? Error)
     }
 
+    /// Returns how much of [`Registry::exited`] is due to this registration.
+    fn exited_size(&self) -> usize {
+        if self.watch.has_exited() {
+            pinned_size(self.watch.process())
+        } else {
+            0
+        }
+    }
+
+    /// Takes over the CPU time of an update; [`None`] if all threads have exited.
+    fn set_time(&self, time: Option<u64>) {
+        if let Some(time) = time {
+            // A time that was read while threads ended may lag behind an earlier one.
+            self.cpu_time.set(time.max(self.cpu_time.get()));
+        }
+        self.is_shown.set(time.is_some());
+    }
+
     /// Returns the number that a reader in `ns` sees, and how many numbers were looked up for that.
     fn number_for(&self, ns: &PidNamespace, is_initial: bool) -> (Option<u32>, usize) {
         let number = if is_initial {
@@ -266,64 +284,57 @@ impl Registry {
     fn update(&self) {
         let mut walk = self.list.walk();
         loop {
-            let rcu = rcu::read_lock();
             // Each step is done for a whole block before the next one, so that the CPU waits for many
             // cache lines at once. The lock is not held while times are summed up, since a process
             // may have many threads.
+            let rcu = rcu::read_lock();
             let mut leaders = [const { None }; BLOCK_LEN];
-            let seen = walk.next(|block| {
-                for (index, registration) in block.iter_from(0) {
-                    leaders[index] = registration.watch.process().leader(&rcu);
-                }
-                block.len()
-            });
-            let Some(seen) = seen else {
+            let Some(mut visit) = walk.next() else {
                 return;
             };
+            let block = visit.value();
+            let seen = block.len();
+            for (index, registration) in block.iter_from(0) {
+                leaders[index] = registration.watch.process().leader(&rcu);
+            }
+            drop(visit);
+
             let groups = leaders.map(|leader| leader.map(|leader| leader.group()));
             let times = groups.map(|group| group.and_then(|group| group.cpu_time()));
-            walk.here(|block| {
-                for (index, registration) in block.iter_from(0).take_while(|(at, _)| *at < seen) {
-                    if let Some(time) = times[index] {
-                        // A time that was read while threads ended may lag behind an earlier one.
-                        let time = time.max(registration.cpu_time.get());
-                        registration.cpu_time.set(time);
-                    }
-                    registration.is_shown.set(times[index].is_some());
-                }
-            });
             drop(rcu);
+
+            if let Some(mut visit) = walk.here() {
+                for (index, registration) in visit.value().iter_from(0) {
+                    if index < seen {
+                        registration.set_time(times[index]);
+                    }
+                }
+            }
             self.drop_here(&mut walk, |registration| registration.watch.has_exited());
         }
     }
 
     /// Drops the registrations of which `is_dropped` holds in the block at which `walk` stands, and the
     /// block if it is empty then.
-    fn drop_here(
-        &self,
-        walk: &mut Walk<'_, Block>,
-        is_dropped: impl Fn(&Registration) -> bool,
-    ) {
-        let mut start = Some(0);
-        while let Some(from) = start {
-            // Returns where to go on, after as many as may be dropped in one hold of the lock.
-            start = walk
-                .here(|mut block| {
-                    for _ in 0..BATCH {
-                        let (index, registration) = block
-                            .iter_from(from)
-                            .find(|(_, registration)| is_dropped(registration))?;
-                        if registration.watch.has_exited() {
-                            let size = pinned_size(registration.watch.process());
-                            self.exited.fetch_sub(size, Relaxed);
-                        }
-                        block.as_mut().remove(index);
+    fn drop_here(&self, walk: &mut Walk<'_, Block>, is_dropped: impl Fn(&Registration) -> bool) {
+        while let Some(mut visit) = walk.here() {
+            // As many as may be dropped in one hold of the lock.
+            for _ in 0..BATCH {
+                let mut block = visit.value();
+                let found = block
+                    .iter_from(0)
+                    .find(|(_, registration)| is_dropped(registration))
+                    .map(|(index, registration)| (index, registration.exited_size()));
+                let Some((index, size)) = found else {
+                    if block.is_empty() {
+                        visit.remove();
                     }
-                    Some(from)
-                })
-                .flatten();
+                    return;
+                };
+                block.as_mut().remove(index);
+                self.exited.fetch_sub(size, Relaxed);
+            }
         }
-        walk.remove_if(|block| block.is_empty());
     }
 
     /// Returns a line for each process that `ns` sees, in the order of registration.
@@ -341,33 +352,34 @@ impl Registry {
         // Where to go on in the block at which the walk stands, if it is not done.
         let mut rest = None;
         loop {
+            let visit = match rest {
+                Some(_) => walk.here(),
+                None => walk.next(),
+            };
+            let Some(mut visit) = visit else {
+                return Ok(text);
+            };
             // With the lock held, only collect what a line is made of.
-            let mut lines = [(0, 0); BLOCK_LEN];
+            let mut numbers = [0; BLOCK_LEN];
+            let mut times = [0; BLOCK_LEN];
             let mut count = 0;
-            let collect = |block: Pin<&mut Block>| {
-                let mut lookups = 0;
-                for (index, registration) in block.iter_from(rest.unwrap_or(0)) {
-                    if lookups == LOOKUPS {
-                        return Some(index);
-                    }
-                    let (number, looked_up) = registration.number_for(ns, is_initial);
-                    lookups += looked_up;
-                    if let Some(number) = number {
-                        lines[count] = (number, registration.cpu_time.get());
-                        count += 1;
-                    }
+            let mut lookups = 0;
+            let start = rest.take().unwrap_or(0);
+            for (index, registration) in visit.value().iter_from(start) {
+                if lookups == LOOKUPS {
+                    rest = Some(index);
+                    break;
                 }
-                None
-            };
-            rest = if rest.is_some() {
-                walk.here(collect).flatten()
-            } else {
-                match walk.next(collect) {
-                    Some(rest) => rest,
-                    None => return Ok(text),
+                let (number, looked_up) = registration.number_for(ns, is_initial);
+                lookups += looked_up;
+                if let Some(number) = number {
+                    numbers[count] = number;
+                    times[count] = registration.cpu_time.get();
+                    count += 1;
                 }
-            };
-            for (number, nsec) in &lines[..count] {
+            }
+            drop(visit);
+            for (number, nsec) in numbers.iter().zip(&times).take(count) {
                 text.extend_from_slice(formatter.process(*number, *nsec), gfp::user_account())?;
             }
         }
@@ -405,7 +417,8 @@ impl Registry {
     /// Context: may sleep.
     fn clear(&self) {
         let mut walk = self.list.walk();
-        while walk.next(|_| ()).is_some() {
+        while let Some(visit) = walk.next() {
+            drop(visit);
             self.drop_here(&mut walk, |_| true);
         }
     }

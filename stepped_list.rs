@@ -22,7 +22,13 @@ use kernel::{
     container_of,
     new_spinlock,
     prelude::*,
-    sync::SpinLock,
+    sync::{
+        lock::{
+            spinlock::SpinLockBackend,
+            Guard, //
+        },
+        SpinLock, //
+    },
     types::Opaque, //
 };
 use pin_init::Wrapper;
@@ -214,9 +220,7 @@ impl<T> Head<T> {
 }
 
 /// The locked list.
-pub(crate) struct Locked<'a, T>(
-    kernel::sync::lock::Guard<'a, Head<T>, kernel::sync::lock::spinlock::SpinLockBackend>,
-);
+pub(crate) struct Locked<'a, T>(Guard<'a, Head<T>, SpinLockBackend>);
 
 impl<T> Locked<'_, T> {
     /// Returns whether there is no element.
@@ -261,76 +265,82 @@ pub(crate) struct Walk<'a, T: Send> {
     end: u64,
 }
 
-impl<T: Send> Walk<'_, T> {
-    /// Goes to the next element and calls `visit` on it with the lock held. Returns [`None`] at the
-    /// end.
+impl<'a, T: Send> Walk<'a, T> {
+    /// Goes to the next element, and locks the list to look at it. Returns [`None`] at the end.
     ///
     /// Context: any but interrupts.
-    pub(crate) fn next<R>(&mut self, visit: impl FnOnce(Pin<&mut T>) -> R) -> Option<R> {
+    pub(crate) fn next(&mut self) -> Option<Visit<'a, T>> {
         loop {
             let mut head = self.list.head.lock();
             // SAFETY: The list is locked, and by the invariant `at` is in it.
-            let next = unsafe { head.after(self.at) };
-            let next = next.filter(|next| {
-                // SAFETY: The list is locked, so the state of its nodes is ours.
-                unsafe { (*(*next.as_ptr()).state.get()).number < self.end }
-            })?;
+            let node = unsafe { head.after(self.at) }?;
             // SAFETY: The list is locked, so the state of its nodes is ours.
-            let state = unsafe { &mut *(*next.as_ptr()).state.get() };
+            let state = unsafe { &mut *(*node.as_ptr()).state.get() };
+            if state.number >= self.end {
+                return None;
+            }
             state.pins += 1;
             let is_removed = state.removed;
             // INVARIANT: We have just pinned the node.
-            let left = self.at.replace(next).and_then(|left| {
+            let left = self.at.replace(node).and_then(|left| {
                 // SAFETY: The list is locked, and by the invariant the pin was ours.
                 unsafe { head.unpin(left) }
             });
-            // A removed node, which others stand at, is a step like another one.
+            let visit = Visit {
+                head,
+                _left: left,
+                node,
+            };
+            // A removed node, at which others stand, is a step like another one.
             if !is_removed {
-                // SAFETY: The list is locked, so the values of its nodes are ours; they are pinned.
-                let value = unsafe { Pin::new_unchecked(&mut *(*next.as_ptr()).value.get()) };
-                let result = visit(value);
-                drop(head);
-                drop(left);
-                return Some(result);
+                return Some(visit);
             }
-            drop(head);
-            drop(left);
         }
     }
 
-    /// Calls `visit` once more on the element at which the walk stands, with the lock held. Returns
-    /// [`None`] if it stands at none, or at one that has been removed.
+    /// Locks the list to look once more at the element at which the walk stands. Returns [`None`] if it
+    /// stands at none, or at one that has been removed.
     ///
     /// Context: any but interrupts.
-    pub(crate) fn here<R>(&mut self, visit: impl FnOnce(Pin<&mut T>) -> R) -> Option<R> {
-        let node = self.at?.as_ptr();
-        let _head = self.list.head.lock();
-        // SAFETY: The list is locked and by the invariant `node` is in it, so its state and value are
-        // ours.
-        unsafe {
-            (!(*(*node).state.get()).removed)
-                .then(|| visit(Pin::new_unchecked(&mut *(*node).value.get())))
-        }
+    pub(crate) fn here(&mut self) -> Option<Visit<'a, T>> {
+        let node = self.at?;
+        let head = self.list.head.lock();
+        // SAFETY: The list is locked and by the invariant `node` is in it, so its state is ours.
+        let is_removed = unsafe { (*(*node.as_ptr()).state.get()).removed };
+        (!is_removed).then_some(Visit {
+            head,
+            _left: None,
+            node,
+        })
+    }
+}
+
+/// The locked list, at an element of it.
+///
+/// # Invariants
+///
+/// `node` is in the list, and has not been removed, or not before [`remove`](Self::remove).
+pub(crate) struct Visit<'a, T> {
+    // Fields are dropped in this order: memory is given back without the lock.
+    head: Guard<'a, Head<T>, SpinLockBackend>,
+    _left: Option<Pin<KBox<Node<T>>>>,
+    node: NonNull<Node<T>>,
+}
+
+impl<T> Visit<'_, T> {
+    /// Returns the element.
+    pub(crate) fn value(&mut self) -> Pin<&mut T> {
+        // SAFETY: The list is locked and by the invariant `node` is in it, so its value is ours; it is
+        // pinned.
+        unsafe { Pin::new_unchecked(&mut *(*self.node.as_ptr()).value.get()) }
     }
 
-    /// Removes the element at which the walk stands if `condition` holds of it. No walk sees it any
-    /// more.
-    ///
-    /// Context: any but interrupts.
-    pub(crate) fn remove_if(&mut self, condition: impl FnOnce(Pin<&mut T>) -> bool) {
-        let Some(node) = self.at else {
-            return;
-        };
-        let mut head = self.list.head.lock();
-        // SAFETY: The list is locked and by the invariant `node` is in it, so its state and value are
-        // ours.
-        unsafe {
-            let state = &mut *(*node.as_ptr()).state.get();
-            if !state.removed && condition(Pin::new_unchecked(&mut *(*node.as_ptr()).value.get())) {
-                state.removed = true;
-                head.len -= 1;
-            }
-        }
+    /// Removes the element: no walk comes to it any more, and it is dropped when the last one that
+    /// stands at it has left.
+    pub(crate) fn remove(mut self) {
+        // SAFETY: The list is locked and by the invariant `node` is in it, so its state is ours.
+        unsafe { (*(*self.node.as_ptr()).state.get()).removed = true };
+        self.head.len -= 1;
     }
 }
 
