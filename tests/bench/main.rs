@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counts what mp1, its C twin and the reading of `/proc/PID/stat` cost, in executed instructions.
+//! Counts what mp1, its C twin and what one would use without a module cost, in executed instructions.
 //!
 //! Runs in a machine whose time stamp counter counts instructions (QEMU's `-icount shift=0`), with the
 //! modules beside it. Prints one figure a line, tab separated: figure, subject, number of
 //! registrations, value. `scripts/bench` makes a table of them.
 //!
-//! With the argument `native` it compares the times of the two modules instead, see [`native`].
+//! With the argument `native` it compares the times of the two modules instead, see [`native`]; with
+//! `parallel` two processors with one, see [`parallel`].
 
+mod bpf;
 mod clock;
+mod exits;
+mod growth;
+mod measure;
 mod memory;
 mod native;
+mod parallel;
 mod processes;
+mod rivals;
 mod subject;
 mod trace;
 
@@ -24,8 +31,12 @@ use std::io::Write;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::clock::instructions;
+use crate::measure::REPETITIONS;
+use crate::measure::batch;
+use crate::measure::least;
+use crate::measure::once;
 use crate::processes::Sleepers;
+use crate::processes::in_few_writes;
 use crate::subject::SUBJECTS;
 use crate::subject::Subject;
 
@@ -34,9 +45,8 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 /// How many processes are registered.
 const SIZES: [usize; 5] = [10, 100, 1000, 3000, 30_000];
 
-/// Each figure is the least of so many: what disturbs (a timer tick, a cold cache of the
-/// allocator) only ever adds.
-const REPETITIONS: usize = 5;
+/// At how many processes it is looked at how costs grow.
+const GROWTH: [usize; 4] = [3000, 30_000, 100_000, 200_000];
 
 /// The buffer of `read`: the tables are made with the first, the second is that of `cat`.
 const BUFFERS: [(&str, usize); 2] = [("read", 64 * 1024), ("read-cat", 128 * 1024)];
@@ -48,18 +58,23 @@ const IDLE: Duration = Duration::from_secs(60);
 
 fn main() -> Result {
     processes::lift_limits()?;
-    if env::args()
-        .nth(1)
-        .is_some_and(|argument| argument == "native")
-    {
-        return native::compare();
+    match env::args().nth(1).as_deref() {
+        Some("native") => native::compare(),
+        Some("parallel") => parallel::compare(),
+        _ => count(),
     }
+}
+
+fn count() -> Result {
     // The kernel still does things of its own right after boot.
     sleep(Duration::from_secs(5));
 
     idle()?;
     floor()?;
-    let mut sleepers = Sleepers::new();
+    for subject in &SUBJECTS {
+        memory::fixed(subject)?;
+    }
+    let mut sleepers = Sleepers::default();
     for size in SIZES {
         sleepers.grow(size)?;
         for subject in &SUBJECTS {
@@ -67,7 +82,11 @@ fn main() -> Result {
             reading_and_update(subject, sleepers.written())?;
             holding(subject, sleepers.written())?;
         }
-        stat(sleepers.written())?;
+        many_in_one_write(&SUBJECTS[0], sleepers.written())?;
+        rivals::stat(sleepers.pids())?;
+        rivals::clock(sleepers.pids())?;
+        rivals::pidfd(sleepers.pids())?;
+        bpf::measure(sleepers.pids())?;
     }
     for subject in &SUBJECTS {
         memory::per_registration(subject, sleepers.written())?;
@@ -76,9 +95,25 @@ fn main() -> Result {
     for subject in &SUBJECTS {
         memory::pinned_by_exited(subject)?;
     }
-    let mut sleepers = Sleepers::new();
-    sleepers.grow(1000)?;
-    charged(sleepers.written())
+
+    let mut sleepers = Sleepers::default();
+    for size in GROWTH {
+        sleepers.grow(size)?;
+        growth::measure(&SUBJECTS[0], &mut sleepers)?;
+        if !SIZES.contains(&size) {
+            growth::reads(&SUBJECTS[0], sleepers.written())?;
+        }
+    }
+    sleepers.kill()?;
+
+    charged(Sleepers::of(1000)?.written())?;
+    // From then on this process is one of real time.
+    exits::measure(&SUBJECTS[0])
+}
+
+/// In place of a figure of what the module does not have.
+fn report_absent(figure: &str, subject: &str, count: usize) {
+    println!("{figure}\t{subject}\t{count}\tabsent");
 }
 
 fn report(figure: &str, subject: &str, count: usize, value: f64) {
@@ -153,7 +188,7 @@ fn registration(subject: &Subject, pids: &[Vec<u8>]) -> Result {
 }
 
 fn reading_and_update(subject: &Subject, pids: &[Vec<u8>]) -> Result {
-    let _module = subject.load(INTERVAL)?;
+    let module = subject.load(INTERVAL)?;
     let count = pids.len() as f64;
     let report = |figure, value| report(figure, subject.name, pids.len(), value);
     drop(subject.register(pids)?);
@@ -166,30 +201,63 @@ fn reading_and_update(subject: &Subject, pids: &[Vec<u8>]) -> Result {
     }
     for (figure, size) in BUFFERS {
         let mut buffer = vec![0; size];
-        let whole = least(|| batch(1, |_| read_to_end(subject.status, &mut buffer)))?;
-        report(figure, whole.median / count);
+        let whole = once(|| read_to_end(subject.status, &mut buffer))?;
+        report(figure, whole / count);
     }
+    drop(module);
+    growth::reads(subject, pids)?;
     Ok(())
 }
 
-/// The longest time that a spin lock is held, by a registration, a read and an update.
+/// The longest time that a spin lock is held, by registrations, a read and an update.
 fn holding(subject: &Subject, pids: &[Vec<u8>]) -> Result {
-    let _module = subject.load(INTERVAL)?;
-    drop(subject.register(&pids[1..])?);
-    let mut buffer = vec![0; BUFFERS[0].1];
-
-    let mut longest = u64::MAX;
+    let mut least = u64::MAX;
     for _ in 0..REPETITIONS {
-        let held = trace::longest_hold(subject.module, || {
-            open_and_write(subject.status, &pids[0])?;
-            read_to_end(subject.status, &mut buffer)?;
-            // Both timers have fired by then.
-            sleep(2 * INTERVAL);
-            Ok(())
-        })?;
-        longest = longest.min(held);
+        least = least.min(longest_hold(subject, pids)?);
     }
-    report("hold", subject.name, pids.len(), longest as f64);
+    match least {
+        0 => Err("no spin lock was taken".into()),
+        least => {
+            report("hold", subject.name, pids.len(), least as f64);
+            Ok(())
+        }
+    }
+}
+
+fn longest_hold(subject: &Subject, pids: &[Vec<u8>]) -> Result<u64> {
+    let hold = |action: &mut dyn FnMut() -> Result| trace::longest_hold(subject.module, action);
+    let _module = subject.load(INTERVAL)?;
+    let (first, last) = pids.split_at(pids.len() - 1);
+    let mut longest = if subject.takes_many() {
+        hold(&mut || subject.register_fast(first))?
+    } else {
+        subject.register_fast(first)?;
+        0
+    };
+    let mut buffer = vec![0; BUFFERS[0].1];
+    let mut read = || read_to_end(subject.status, &mut buffer);
+    longest = longest.max(hold(&mut || open_and_write(subject.status, &last[0]))?);
+    longest = longest.max(hold(&mut read)?);
+    // Both timers have fired by then.
+    longest = longest.max(hold(&mut || {
+        sleep(2 * INTERVAL);
+        Ok(())
+    })?);
+    Ok(longest.max(hold(&mut read)?))
+}
+
+/// The cost of a registration by a write of as many PIDs as it takes, while the number of them grows
+/// from half of `pids` to all.
+fn many_in_one_write(subject: &Subject, pids: &[Vec<u8>]) -> Result {
+    let (first, second) = pids.split_at(pids.len() / 2);
+    let writes = in_few_writes(second);
+    let cost = least(|| {
+        let _module = subject.load(INTERVAL)?;
+        let mut file = subject.register(first)?;
+        batch(writes.len(), |i| write_one(&mut file, &writes[i].0))
+    })?;
+    let each = cost.mean * writes.len() as f64 / second.len() as f64;
+    report("register-many", subject.name, pids.len(), each);
     Ok(())
 }
 
@@ -212,60 +280,11 @@ fn charged(pids: &[Vec<u8>]) -> Result {
     Ok(())
 }
 
-/// The same facts without a module: one read of `/proc/PID/stat` for each process.
-fn stat(pids: &[Vec<u8>]) -> Result {
-    let path = |pid| format!("/proc/{}/stat", String::from_utf8_lossy(pid).trim_end());
-    let paths: Vec<_> = pids.iter().map(|pid| path(pid)).collect();
-    let mut buffer = vec![0; 4096];
-    let each = least(|| {
-        batch(paths.len(), |i| {
-            match File::open(&paths[i])?.read(&mut buffer)? {
-                0 => Err("nothing to read".into()),
-                _ => Ok(()),
-            }
-        })
-    })?;
-    report("read", "stat", pids.len(), each.median);
-    Ok(())
-}
-
 /// The instructions of one update.
 fn least_update(subject: &Subject) -> Result<f64> {
     let updates = trace::updates(INTERVAL * (REPETITIONS as u32 + 1), subject.module)?;
     let least = updates.into_iter().min().ok_or("no update was seen")?;
     Ok(least as f64)
-}
-
-/// The instructions of one of many steps.
-struct Cost {
-    /// With all that happens now and then: new pages for the allocator, updates, timer ticks.
-    mean: f64,
-    /// Of a step without such.
-    median: f64,
-}
-
-fn least(mut measure: impl FnMut() -> Result<Cost>) -> Result<Cost> {
-    let mut least = measure()?;
-    for _ in 1..REPETITIONS {
-        let cost = measure()?;
-        least.mean = least.mean.min(cost.mean);
-        least.median = least.median.min(cost.median);
-    }
-    Ok(least)
-}
-
-/// The cost of `step`, done `count` times in a row.
-fn batch(count: usize, mut step: impl FnMut(usize) -> Result) -> Result<Cost> {
-    let mut costs = Vec::with_capacity(count);
-    for i in 0..count {
-        let start = instructions();
-        step(i)?;
-        costs.push(instructions() - start);
-    }
-    costs.sort_unstable();
-    let mean = costs.iter().sum::<u64>() as f64 / count as f64;
-    let median = costs[count / 2] as f64;
-    Ok(Cost { mean, median })
 }
 
 fn write_one(file: &mut File, pid: &[u8]) -> Result {

@@ -6,6 +6,8 @@ use std::arch::asm;
 use std::fs;
 use std::io::Error;
 
+use nix::sys::resource::Resource;
+use nix::sys::resource::setrlimit;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::sys::wait::waitpid;
@@ -13,14 +15,19 @@ use nix::unistd::Pid;
 
 use crate::Result;
 
-/// More processes than a small machine allows itself.
+/// How much one write takes.
+const WRITE_MAX: usize = 4096;
+
+/// More processes, and open files, than a small machine allows itself.
 pub fn lift_limits() -> Result {
-    fs::write("/proc/sys/kernel/threads-max", "100000")?;
-    fs::write("/proc/sys/kernel/pid_max", "100000")?;
+    fs::write("/proc/sys/kernel/threads-max", "300000")?;
+    fs::write("/proc/sys/kernel/pid_max", "1000000")?;
+    setrlimit(Resource::RLIMIT_NOFILE, 100_000, 100_000)?;
     Ok(())
 }
 
 /// Live processes that sleep until they are killed.
+#[derive(Default)]
 pub struct Sleepers {
     pids: Vec<Pid>,
     /// What is written to register each.
@@ -28,11 +35,14 @@ pub struct Sleepers {
 }
 
 impl Sleepers {
-    pub fn new() -> Self {
-        Self {
-            pids: Vec::new(),
-            written: Vec::new(),
-        }
+    pub fn of(count: usize) -> Result<Self> {
+        let mut sleepers = Self::default();
+        sleepers.grow(count)?;
+        Ok(sleepers)
+    }
+
+    pub fn pids(&self) -> &[Pid] {
+        &self.pids
     }
 
     pub fn written(&self) -> &[Vec<u8>] {
@@ -49,6 +59,22 @@ impl Sleepers {
         Ok(())
     }
 
+    /// Ends and reaps `count` of them, taken evenly from among all.
+    pub fn thin_out(&mut self, count: usize) -> Result {
+        let step = self.pids.len() / count;
+        let (mut doomed, mut rest) = (Self::default(), Self::default());
+        for (i, (pid, written)) in self.pids.drain(..).zip(self.written.drain(..)).enumerate() {
+            let to = match i % step == 0 && doomed.pids.len() < count {
+                true => &mut doomed,
+                false => &mut rest,
+            };
+            to.pids.push(pid);
+            to.written.push(written);
+        }
+        *self = rest;
+        doomed.kill()
+    }
+
     /// Ends and reaps them all.
     pub fn kill(self) -> Result {
         for &pid in &self.pids {
@@ -59,6 +85,24 @@ impl Sleepers {
         }
         Ok(())
     }
+}
+
+/// What registers them with as few writes as can be, and how many each write registers.
+pub fn in_few_writes(written: &[Vec<u8>]) -> Vec<(Vec<u8>, usize)> {
+    let mut writes = vec![(Vec::new(), 0)];
+    for pid in written {
+        if writes
+            .last()
+            .is_some_and(|(text, _)| text.len() + pid.len() > WRITE_MAX)
+        {
+            writes.push((Vec::new(), 0));
+        }
+        if let Some((text, count)) = writes.last_mut() {
+            text.extend_from_slice(pid);
+            *count += 1;
+        }
+    }
+    writes
 }
 
 /// Starts a process that shares all that can be shared with this one, and calls `pause` for ever.

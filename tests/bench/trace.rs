@@ -2,6 +2,7 @@
 
 //! The kernel's own tracer, for what happens at no call of ours: timers, work, and locking.
 
+use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
@@ -15,6 +16,7 @@ const WORK: [&str; 2] = [
     "workqueue/workqueue_execute_start",
     "workqueue/workqueue_execute_end",
 ];
+const LOCK_FUNCTIONS: &str = "_raw_spin_*";
 const TIMERS: [&str; 2] = ["timer/timer_expire_entry", "timer/hrtimer_expire_entry"];
 
 pub struct Event {
@@ -23,26 +25,55 @@ pub struct Event {
     pub name: String,
 }
 
+const ALLOCATIONS: [&str; 4] = [
+    "kmem/kmalloc",
+    "kmem/kmem_cache_alloc",
+    "kmem/kfree",
+    "kmem/kmem_cache_free",
+];
+
+/// What counts as the time of an interrupt: what comes between, in a span, is not the span's.
+const INTERRUPTS: [&str; 4] = [
+    "irq_vectors/local_timer_entry",
+    "irq_vectors/local_timer_exit",
+    "irq/softirq_entry",
+    "irq/softirq_exit",
+];
+
 /// The timer and work functions of `module` that run within `time`.
 pub fn watch(time: Duration, module: &str) -> Result<Vec<Event>> {
-    record_events(&[WORK, TIMERS].concat(), time, module)
+    record_events(&[WORK, TIMERS].concat(), module, || {
+        // Not awaited with a blocking read of the trace: its wake-up would fall into an update.
+        sleep(time);
+        Ok(())
+    })
 }
 
 /// The instructions of each update of `module` within `time`; on User Mode Linux, microseconds.
 pub fn updates(time: Duration, module: &str) -> Result<Vec<u64>> {
-    Ok(spans(
-        &record_events(&WORK, time, module)?,
-        "workqueue_execute_start",
-    ))
-}
-
-fn record_events(events: &[&str], time: Duration, module: &str) -> Result<Vec<Event>> {
-    enable(events, "1")?;
-    record(|| {
-        // Not awaited with a blocking read of the trace: its wake-up would fall into an update.
+    let runs = work(module, || {
         sleep(time);
         Ok(())
     })?;
+    Ok(runs.iter().map(|run| run.end - run.start).collect())
+}
+
+/// When work functions of `module` ran during `action`.
+pub fn work(module: &str, action: impl FnOnce() -> Result) -> Result<Vec<Range<u64>>> {
+    let events = record_events(&WORK, module, action)?;
+    let pairs = events
+        .windows(2)
+        .filter(|pair| pair[0].name.starts_with("workqueue_execute_start"));
+    Ok(pairs.map(|pair| pair[0].time..pair[1].time).collect())
+}
+
+fn record_events(
+    events: &[&str],
+    module: &str,
+    action: impl FnOnce() -> Result,
+) -> Result<Vec<Event>> {
+    enable(events, "1")?;
+    record(action)?;
     enable(events, "0")?;
     // A line ends with "function NAME [MODULE]".
     let owner = format!("[{module}]");
@@ -50,19 +81,87 @@ fn record_events(events: &[&str], time: Duration, module: &str) -> Result<Vec<Ev
 }
 
 /// The instructions from a spin lock's taking to its giving back, by `module` during `action`: the
-/// longest. Those of the tracer itself are in it.
+/// longest, or 0 if it took none. Those of the tracer itself are in it, those of interrupts are not.
 pub fn longest_hold(module: &str, action: impl FnOnce() -> Result) -> Result<u64> {
-    set("set_ftrace_filter", "_raw_spin_*")?;
+    set("buffer_size_kb", "32768")?;
+    set("set_ftrace_filter", LOCK_FUNCTIONS)?;
     set("options/sym-addr", "1")?;
     set("current_tracer", "function")?;
+    enable(&INTERRUPTS, "1")?;
     record(action)?;
+    enable(&INTERRUPTS, "0")?;
+    expect_all_recorded()?;
+
     // A line ends with "FUNCTION <ADDRESS> <-CALLER <ADDRESS>".
     let text = text_of(module)?;
-    let calls = recorded(|line| caller(line).is_some_and(|address| text.contains(&address)))?;
+    let events = recorded(|line| match caller(line) {
+        Some(address) => text.contains(&address),
+        None => INTERRUPTS.iter().any(|event| names(line, event)),
+    })?;
     set("current_tracer", "nop")?;
     set("set_ftrace_filter", "")?;
-    let longest = spans(&calls, "_raw_spin_lock").into_iter().max();
-    Ok(longest.ok_or("no spin lock was taken")?)
+    set("buffer_size_kb", "2048")?;
+
+    let (mut longest, mut held_since, mut interrupted_at) = (0, None, None);
+    for event in &events {
+        match event.name.as_str() {
+            name if name.contains("unlock") => {
+                if let Some(start) = held_since.take() {
+                    longest = longest.max(event.time - start);
+                }
+            }
+            // The helper of a lock calls the lock itself.
+            name if name.contains("_lock") => held_since = held_since.or(Some(event.time)),
+            name if name.contains("_entry") => interrupted_at = interrupted_at.or(Some(event.time)),
+            _ => {
+                if let (Some(held), Some(start)) = (&mut held_since, interrupted_at.take()) {
+                    *held += event.time - start;
+                }
+            }
+        }
+    }
+    Ok(longest)
+}
+
+/// Whether `line` is of the event at this path.
+fn names(line: &str, event: &str) -> bool {
+    event
+        .rsplit('/')
+        .next()
+        .is_some_and(|name| line.contains(&format!(": {name}: ")))
+}
+
+/// The bytes of the slab allocator's objects that were allocated during `action` and not freed again.
+pub fn kept(action: impl FnOnce() -> Result) -> Result<i64> {
+    set("buffer_size_kb", "32768")?;
+    enable(&ALLOCATIONS, "1")?;
+    record(action)?;
+    enable(&ALLOCATIONS, "0")?;
+    expect_all_recorded()?;
+    let field = |line: &str, name| {
+        let mut fields = line.split_whitespace();
+        fields.find_map(|field| field.strip_prefix(name).map(str::to_owned))
+    };
+    let mut kept = HashMap::new();
+    for line in fs::read_to_string(Path::new(TRACING).join("trace"))?.lines() {
+        let Some(pointer) = field(line, "ptr=") else {
+            continue;
+        };
+        match field(line, "bytes_alloc=") {
+            Some(bytes) => kept.insert(pointer, bytes.parse::<i64>()?),
+            None => kept.remove(&pointer),
+        };
+    }
+    set("buffer_size_kb", "2048")?;
+    Ok(kept.values().sum())
+}
+
+fn expect_all_recorded() -> Result {
+    let statistics = fs::read_to_string(Path::new(TRACING).join("per_cpu/cpu0/stats"))?;
+    if !statistics.lines().any(|line| line == "overrun: 0") {
+        return Err("the trace did not fit into its buffer".into());
+    }
+    Ok(())
 }
 
 fn caller(line: &str) -> Option<u64> {
@@ -81,14 +180,6 @@ fn text_of(module: &str) -> Result<Range<u64>> {
         .ok_or("the module is not loaded")?;
     let start = u64::from_str_radix(fields[5].trim_start_matches("0x"), 16)?;
     Ok(start..start + fields[1].parse::<u64>()?)
-}
-
-/// The time from each event whose name begins with `start` to the one after it.
-fn spans(events: &[Event], start: &str) -> Vec<u64> {
-    let pairs = events
-        .windows(2)
-        .filter(|pair| pair[0].name.starts_with(start));
-    pairs.map(|pair| pair[1].time - pair[0].time).collect()
 }
 
 /// Lets the tracer run during `action`.

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How the cost of a registration, with all that comes of it, grows with the number of registrations.
+
+use std::ops::Range;
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::BUFFERS;
+use crate::Result;
+use crate::clock::instructions;
+use crate::measure::Cost;
+use crate::measure::REPETITIONS;
+use crate::measure::batch;
+use crate::memory::NO_UPDATE;
+use crate::processes::Sleepers;
+use crate::read_to_end;
+use crate::report;
+use crate::subject::Subject;
+use crate::trace;
+use crate::write_one;
+
+/// Long enough that what is measured fits between two updates.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// For how long a measurement goes on afterwards: the first update falls into it, and one that finds
+/// everything settled.
+const AFTERWARDS: Duration = Duration::from_secs(150);
+
+/// How many processes exit between two updates.
+const EXITS: usize = 1000;
+
+pub fn measure(subject: &Subject, sleepers: &mut Sleepers) -> Result {
+    let count = sleepers.pids().len();
+    let report = |figure, value| report(figure, subject.name, count, value);
+
+    let mut registration = Registration::measure(subject, sleepers.written())?;
+    for _ in 1..REPETITIONS {
+        registration.or_less(Registration::measure(subject, sleepers.written())?);
+    }
+    report("growth-register", registration.cost.median);
+    report("growth-register-later", registration.with_all_later);
+    report("growth-longest-write", registration.cost.longest);
+    report("growth-update", registration.update / count as f64);
+
+    let mut drop = f64::MAX;
+    for _ in 0..REPETITIONS {
+        drop = drop.min(dropping(subject, sleepers)?);
+        sleepers.grow(count)?;
+    }
+    report("growth-drop", drop);
+    Ok(())
+}
+
+/// What it takes to register half of the processes after the other half.
+struct Registration {
+    cost: Cost,
+    /// The mean, with what the update after them does beyond a usual one, and with all other work.
+    with_all_later: f64,
+    /// A usual update.
+    update: f64,
+}
+
+impl Registration {
+    fn measure(subject: &Subject, pids: &[Vec<u8>]) -> Result<Self> {
+        let (first, second) = pids.split_at(pids.len() / 2);
+        let _module = subject.load(INTERVAL)?;
+        let mut file = subject.register(first)?;
+        // The first half settles.
+        sleep(2 * INTERVAL);
+
+        let mut window = 0..0;
+        let mut cost = None;
+        let runs = trace::work(subject.module, || {
+            window.start = instructions();
+            cost = Some(batch(second.len(), |i| write_one(&mut file, &second[i]))?);
+            window.end = instructions();
+            sleep(AFTERWARDS);
+            Ok(())
+        })?;
+        let (later, update) = beyond_usual(&runs, window.end)?;
+        Ok(Self {
+            cost: cost.ok_or("nothing was registered")?,
+            with_all_later: ((window.end - window.start) as f64 + later) / second.len() as f64,
+            update,
+        })
+    }
+
+    fn or_less(&mut self, other: Self) {
+        self.cost.median = self.cost.median.min(other.cost.median);
+        self.cost.longest = self.cost.longest.min(other.cost.longest);
+        self.with_all_later = self.with_all_later.min(other.with_all_later);
+        self.update = self.update.min(other.update);
+    }
+}
+
+/// What the work that began after `moment` took beyond that many usual updates, and what such a one
+/// takes: the last of them.
+fn beyond_usual(runs: &[Range<u64>], moment: u64) -> Result<(f64, f64)> {
+    let later = runs.iter().filter(|run| run.start > moment);
+    let spans: Vec<_> = later.map(|run| (run.end - run.start) as f64).collect();
+    match spans[..] {
+        [_, .., usual] => Ok((spans.iter().map(|span| span - usual).sum(), usual)),
+        _ => Err("too few updates were seen".into()),
+    }
+}
+
+/// What an update takes to drop one process that has exited.
+fn dropping(subject: &Subject, sleepers: &mut Sleepers) -> Result<f64> {
+    let _module = subject.load(INTERVAL)?;
+    subject.register_fast(sleepers.written())?;
+    sleep(2 * INTERVAL);
+    let mut moment = 0;
+    let runs = trace::work(subject.module, || {
+        moment = instructions();
+        sleepers.thin_out(EXITS)?;
+        sleep(AFTERWARDS);
+        Ok(())
+    })?;
+    Ok(beyond_usual(&runs, moment)?.0 / EXITS as f64)
+}
+
+/// Reports what the first read after registrations takes, a line, and what later ones do.
+pub fn reads(subject: &Subject, pids: &[Vec<u8>]) -> Result {
+    let mut least = [f64::MAX; 2];
+    for _ in 0..REPETITIONS {
+        let _module = subject.load(NO_UPDATE)?;
+        subject.register_fast(pids)?;
+        let mut buffer = vec![0; BUFFERS[0].1];
+        let mut read = || batch(1, |_| read_to_end(subject.status, &mut buffer));
+        for i in [0, 1, 1] {
+            least[i] = least[i].min(read()?.median);
+        }
+    }
+    for (figure, whole) in ["read-first", "read-later"].iter().zip(least) {
+        let each = whole / pids.len() as f64;
+        report(figure, subject.name, pids.len(), each);
+    }
+    Ok(())
+}
