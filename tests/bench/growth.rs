@@ -10,15 +10,21 @@ use crate::BUFFERS;
 use crate::Result;
 use crate::clock::instructions;
 use crate::measure::Cost;
-use crate::measure::REPETITIONS;
 use crate::measure::batch;
 use crate::memory::NO_UPDATE;
 use crate::processes::Sleepers;
 use crate::read_to_end;
 use crate::report;
+use crate::settle;
 use crate::subject::Subject;
 use crate::trace;
 use crate::write_one;
+
+/// How many processes are registered.
+const SIZES: [usize; 4] = [3000, 30_000, 100_000, 200_000];
+
+/// Each figure is the least of so many.
+const REPETITIONS: usize = 3;
 
 /// Long enough that what is measured fits between two updates.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -30,7 +36,19 @@ const AFTERWARDS: Duration = Duration::from_secs(150);
 /// How many processes exit between two updates.
 const EXITS: usize = 1000;
 
-pub fn measure(subject: &Subject, sleepers: &mut Sleepers) -> Result {
+/// The processes are left to the end of the machine, which is sooner than theirs.
+pub fn measure(subject: &Subject) -> Result {
+    settle();
+    let mut sleepers = Sleepers::default();
+    for size in SIZES {
+        sleepers.grow(size)?;
+        at(subject, &mut sleepers)?;
+        reads("growth-read", subject, sleepers.written())?;
+    }
+    Ok(())
+}
+
+fn at(subject: &Subject, sleepers: &mut Sleepers) -> Result {
     let count = sleepers.pids().len();
     let report = |figure, value| report(figure, subject.name, count, value);
 
@@ -121,7 +139,7 @@ fn dropping(subject: &Subject, sleepers: &mut Sleepers) -> Result<f64> {
 }
 
 /// Reports what the first read after registrations takes, a line, and what later ones do.
-pub fn reads(subject: &Subject, pids: &[Vec<u8>]) -> Result {
+pub fn reads(figure: &str, subject: &Subject, pids: &[Vec<u8>]) -> Result {
     let mut least = [f64::MAX; 2];
     for _ in 0..REPETITIONS {
         let _module = subject.load(NO_UPDATE)?;
@@ -132,9 +150,9 @@ pub fn reads(subject: &Subject, pids: &[Vec<u8>]) -> Result {
             least[i] = least[i].min(read()?.median);
         }
     }
-    for (figure, whole) in ["read-first", "read-later"].iter().zip(least) {
+    for (when, whole) in ["first", "later"].iter().zip(least) {
         let each = whole / pids.len() as f64;
-        report(figure, subject.name, pids.len(), each);
+        report(&format!("{figure}-{when}"), subject.name, pids.len(), each);
     }
     Ok(())
 }

@@ -6,8 +6,8 @@
 //! modules beside it. Prints one figure a line, tab separated: figure, subject, number of
 //! registrations, value. `scripts/bench` makes a table of them.
 //!
-//! With the argument `native` it compares the times of the two modules instead, see [`native`]; with
-//! `parallel` two processors with one, see [`parallel`].
+//! The argument says what is measured, each in a machine of its own: `sizes`, or see [`growth`] and
+//! [`exits`]. [`parallel`] and [`native`] go by the clock, in other machines.
 
 mod bpf;
 mod clock;
@@ -45,9 +45,6 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 /// How many processes are registered.
 const SIZES: [usize; 5] = [10, 100, 1000, 3000, 30_000];
 
-/// At how many processes it is looked at how costs grow.
-const GROWTH: [usize; 4] = [3000, 30_000, 100_000, 200_000];
-
 /// The buffer of `read`: the tables are made with the first, the second is that of `cat`.
 const BUFFERS: [(&str, usize); 2] = [("read", 64 * 1024), ("read-cat", 128 * 1024)];
 
@@ -59,16 +56,22 @@ const IDLE: Duration = Duration::from_secs(60);
 fn main() -> Result {
     processes::lift_limits()?;
     match env::args().nth(1).as_deref() {
-        Some("native") => native::compare(),
+        Some("sizes") => sizes(),
+        Some("growth") => growth::measure(&SUBJECTS[0]),
+        Some("exits") => exits::measure(&SUBJECTS[0]),
         Some("parallel") => parallel::compare(),
-        _ => count(),
+        Some("native") => native::compare(),
+        _ => Err("usage: bench sizes|growth|exits|parallel|native".into()),
     }
 }
 
-fn count() -> Result {
-    // The kernel still does things of its own right after boot.
+/// Lets the kernel do the things of its own that it still does right after boot.
+fn settle() {
     sleep(Duration::from_secs(5));
+}
 
+fn sizes() -> Result {
+    settle();
     idle()?;
     floor()?;
     for subject in &SUBJECTS {
@@ -96,19 +99,7 @@ fn count() -> Result {
         memory::pinned_by_exited(subject)?;
     }
 
-    let mut sleepers = Sleepers::default();
-    for size in GROWTH {
-        sleepers.grow(size)?;
-        growth::measure(&SUBJECTS[0], &mut sleepers)?;
-        if !SIZES.contains(&size) {
-            growth::reads(&SUBJECTS[0], sleepers.written())?;
-        }
-    }
-    sleepers.kill()?;
-
-    charged(Sleepers::of(1000)?.written())?;
-    // From then on this process is one of real time.
-    exits::measure(&SUBJECTS[0])
+    charged(Sleepers::of(1000)?.written())
 }
 
 /// In place of a figure of what the module does not have.
@@ -205,7 +196,7 @@ fn reading_and_update(subject: &Subject, pids: &[Vec<u8>]) -> Result {
         report(figure, whole / count);
     }
     drop(module);
-    growth::reads(subject, pids)?;
+    growth::reads("read", subject, pids)?;
     Ok(())
 }
 
