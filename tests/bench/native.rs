@@ -60,14 +60,44 @@ const FIGURES: [&str; 5] = [
 /// Nanoseconds, each for one process; not a number where the file takes no such write.
 type Times = [f64; FIGURES.len()];
 
-/// What is measured in each round.
-struct Round {
-    mp1: Times,
-    twin: Times,
-    /// The same calls of a file that does nothing, and updates of an empty list.
-    floor: Times,
-    before: Option<Times>,
+/// What is measured in each round, in this order or the reverse.
+#[derive(Clone, Copy)]
+struct Candidate {
+    /// What the figures call it.
+    name: &'static str,
+    subject: &'static Subject,
+    file: &'static str,
 }
+
+const CANDIDATES: [Candidate; 4] = {
+    let [mp1, twin, _] = &SUBJECTS;
+    [
+        Candidate {
+            name: "mp1",
+            subject: mp1,
+            file: mp1.status,
+        },
+        Candidate {
+            name: "twin",
+            subject: twin,
+            file: twin.status,
+        },
+        // The same calls of a file that does nothing, and updates of an empty list.
+        Candidate {
+            name: "floor",
+            subject: twin,
+            file: NULL,
+        },
+        Candidate {
+            name: BEFORE.name,
+            subject: &BEFORE,
+            file: BEFORE.status,
+        },
+    ]
+};
+
+/// The times of each candidate.
+type Round = [Times; CANDIDATES.len()];
 
 pub fn compare() -> Result {
     let ns_per_tick = calibrate();
@@ -75,19 +105,20 @@ pub fn compare() -> Result {
     for (size, count) in SIZES {
         sleepers.grow(size)?;
         let pids = sleepers.written();
-        let [mp1, twin, _] = &SUBJECTS;
         let mut rounds = Vec::new();
-        for _ in 0..count {
-            let times = |subject: &Subject, file| measure(subject, file, pids, ns_per_tick);
-            rounds.push(Round {
-                mp1: times(mp1, mp1.status)?,
-                twin: times(twin, twin.status)?,
-                floor: times(twin, NULL)?,
-                before: match BEFORE.is_there() {
-                    true => Some(times(&BEFORE, BEFORE.status)?),
-                    false => None,
-                },
-            });
+        for number in 0..count {
+            let mut round = [[f64::NAN; FIGURES.len()]; CANDIDATES.len()];
+            let mut in_turn: Vec<_> = CANDIDATES.iter().zip(&mut round).collect();
+            // What one leaves in the caches is not always for the same one.
+            if number % 2 == 1 {
+                in_turn.reverse();
+            }
+            for (candidate, times) in in_turn {
+                if candidate.subject.is_there() {
+                    *times = measure(candidate, pids, ns_per_tick)?;
+                }
+            }
+            rounds.push(round);
         }
         for (index, figure) in FIGURES.iter().enumerate() {
             report(figure, size, &rounds, index);
@@ -103,8 +134,9 @@ fn calibrate() -> f64 {
     start.elapsed().as_nanos() as f64 / (ticks() - first) as f64
 }
 
-/// What `file` costs in `subject`, which is loaded anew.
-fn measure(subject: &Subject, file: &str, pids: &[Vec<u8>], ns_per_tick: f64) -> Result<Times> {
+/// What the file costs in the module, which is loaded anew.
+fn measure(candidate: &Candidate, pids: &[Vec<u8>], ns_per_tick: f64) -> Result<Times> {
+    let Candidate { subject, file, .. } = *candidate;
     let vectors: Vec<_> = pids.iter().map(|pid| IoSlice::new(pid)).collect();
     let (first, second) = vectors.split_at(vectors.len() / 2);
 
@@ -113,9 +145,9 @@ fn measure(subject: &Subject, file: &str, pids: &[Vec<u8>], ns_per_tick: f64) ->
     write_all(&mut status, first)?;
     let register = write_all(&mut status, second)?;
 
-    let updates = trace::updates(UPDATES, subject.module)?;
-    if updates.is_empty() {
-        return Err("no update was seen".into());
+    let mut updates = Vec::new();
+    while updates.is_empty() {
+        updates = trace::updates(UPDATES, subject.module)?;
     }
     let update = updates.iter().sum::<u64>() as f64 / updates.len() as f64;
 
@@ -196,18 +228,21 @@ fn report(figure: &str, size: usize, rounds: &[Round], index: usize) {
             println!("{figure}\t{subject}\t{size}\t{value:.3}");
         }
     };
-    let all = |value: &dyn Fn(&Round) -> f64| quartiles(rounds.iter().map(value).collect());
-    let before = |round: &Round| round.before.map_or(f64::NAN, |times| times[index]);
+    let all = |value: &dyn Fn([f64; CANDIDATES.len()]) -> f64| {
+        let times = rounds.iter().map(|round| round.map(|times| times[index]));
+        quartiles(times.map(value).collect())
+    };
+    let medians: Vec<_> = (0..CANDIDATES.len())
+        .map(|i| all(&|times| times[i])[1])
+        .collect();
+    for (candidate, &median) in CANDIDATES.iter().zip(&medians) {
+        print(candidate.name, median);
+    }
 
-    print("mp1", all(&|round| round.mp1[index])[1]);
-    print("twin", all(&|round| round.twin[index])[1]);
-    print("before", all(&before)[1]);
-    let floor = all(&|round| round.floor[index])[1];
-    print("floor", floor);
-
-    let whole = all(&|round| round.mp1[index] / round.twin[index]);
-    let net = all(&|round| (round.mp1[index] - floor) / (round.twin[index] - floor));
-    let gain = all(&|round| round.mp1[index] / before(round));
+    let floor = medians[2];
+    let whole = all(&|[mp1, twin, ..]| mp1 / twin);
+    let net = all(&|[mp1, twin, ..]| (mp1 - floor) / (twin - floor));
+    let gain = all(&|[mp1, _, _, before]| mp1 / before);
     for (kind, ratio) in [("ratio", whole), ("ratio-net", net), ("ratio-before", gain)] {
         for (quartile, value) in ["q1", "q2", "q3"].iter().zip(ratio) {
             print(&format!("{kind}-{quartile}"), value);

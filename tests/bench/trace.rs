@@ -134,6 +134,8 @@ fn names(line: &str, event: &str) -> bool {
 /// The bytes of the slab allocator's objects that were allocated during `action` and not freed again.
 pub fn kept(action: impl FnOnce() -> Result) -> Result<i64> {
     set("buffer_size_kb", "32768")?;
+    // Hashed, all are the same as long as the kernel has no random numbers.
+    set("options/hash-ptr", "0")?;
     enable(&ALLOCATIONS, "1")?;
     record(action)?;
     enable(&ALLOCATIONS, "0")?;
