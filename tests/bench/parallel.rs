@@ -6,7 +6,7 @@
 //! quiet, and on emulated processors they tell of contention, not of caches.
 
 use std::fs::File;
-use std::hint::spin_loop;
+use std::hint::black_box;
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
@@ -79,7 +79,9 @@ fn readers(subject: &Subject, pids: &[Vec<u8>], threads: usize) -> Result<f64> {
 /// What the machine itself makes of two processors.
 fn idle_loops(threads: usize) -> Result<f64> {
     at_once(threads, |_| {
-        (0..20_000_000).for_each(|_| spin_loop());
+        (0..20_000_000).for_each(|i| {
+            black_box(i);
+        });
         Ok(())
     })
 }
