@@ -263,12 +263,17 @@ impl Log {
 }
 
 /// Where an open file is in the log.
-#[derive(Clone)]
-struct Cursor {
+#[derive(Clone, Copy)]
+struct Position {
     /// The number of the next record.
     next: u64,
     /// How many of the records before that its namespace sees, counted as [`Viewer::added`] is.
     passed: u64,
+}
+
+/// What an open file has read.
+struct Cursor {
+    position: Position,
     /// The rest of a line of which a part has been read.
     rest: [u8; LINE_MAX],
     rest_len: usize,
@@ -286,16 +291,43 @@ enum Line {
 /// What a file reads next, as it was seen with the lock held.
 struct Ahead {
     /// The cursor from which it was seen.
-    from: Cursor,
-    /// Each line, with the position after it.
-    lines: [Option<(Line, u64, u64)>; BATCH],
+    version: u64,
+    from: Position,
+    rest: [u8; LINE_MAX],
+    rest_len: usize,
+    /// The lines after that rest, each with the position after it.
+    lines: [(Line, Position); BATCH],
+    len: usize,
     /// The position after the last record that was looked at.
-    next: u64,
-    passed: u64,
+    to: Position,
     /// Whether there may be more.
     has_more: bool,
     /// Whether the next record has a thread that is still running.
     is_running: bool,
+}
+
+impl Ahead {
+    fn new() -> Self {
+        let start = Position { next: 0, passed: 0 };
+        Self {
+            version: 0,
+            from: start,
+            rest: [0; LINE_MAX],
+            rest_len: 0,
+            lines: [(Line::Lost(0), start); BATCH],
+            len: 0,
+            to: start,
+            has_more: false,
+            is_running: false,
+        }
+    }
+
+    fn push(&mut self, line: Line) {
+        if let Some(place) = self.lines.get_mut(self.len) {
+            *place = (line, self.to);
+            self.len += 1;
+        }
+    }
 }
 
 /// The records of exits and those who wait for them.
@@ -457,8 +489,7 @@ impl OpenExits {
             cursor: LockedBy::new(
                 &exits.log,
                 Cursor {
-                    next,
-                    passed,
+                    position: Position { next, passed },
                     rest: [0; LINE_MAX],
                     rest_len: 0,
                     version: 0,
@@ -469,85 +500,72 @@ impl OpenExits {
 
     /// Looks at what a reader in `ns` reads next. With `settle`, a thread that is still running is
     /// accounted for as it is.
-    fn look_ahead(&self, ns: &PidNamespace, settle: bool) -> Ahead {
-        let is_opener = NamespaceId::of(ns) == NamespaceId::of(&self.ns);
+    fn look_ahead(&self, ns: &PidNamespace, settle: bool, ahead: &mut Ahead) {
         let mut guard = self.exits.log.lock();
         let log = &mut *guard;
-        let from = self.cursor.access(log).clone();
-        let mut ahead = Ahead {
-            next: from.next,
-            passed: from.passed,
-            from,
-            lines: [None; BATCH],
-            has_more: false,
-            is_running: false,
-        };
-        let mut places = ahead.lines.iter_mut();
-        if ahead.next < log.first {
-            let left = log
-                .viewers
-                .get(&NamespaceId::of(&self.ns))
-                .map_or(ahead.passed, |viewer| viewer.left);
-            let lost = left - ahead.passed;
-            ahead.next = log.first;
-            ahead.passed = left;
+        let cursor = self.cursor.access(log);
+        ahead.version = cursor.version;
+        ahead.from = cursor.position;
+        ahead.to = cursor.position;
+        ahead.rest_len = cursor.rest_len;
+        ahead.rest[..cursor.rest_len].copy_from_slice(&cursor.rest[..cursor.rest_len]);
+        ahead.len = 0;
+        ahead.is_running = false;
+
+        if ahead.to.next < log.first {
+            let viewer = log.viewers.get(&NamespaceId::of(&self.ns));
+            let left = viewer.map_or(ahead.to.passed, |viewer| viewer.left);
+            let lost = left - ahead.to.passed;
+            ahead.to = Position {
+                next: log.first,
+                passed: left,
+            };
             if lost > 0 {
-                if let Some(place) = places.next() {
-                    *place = Some((Line::Lost(lost), ahead.next, ahead.passed));
-                }
+                ahead.push(Line::Lost(lost));
             }
         }
-        // As many records as there are places: not all of them need one.
-        for place in places {
-            if ahead.next == log.next {
+        // Not all records need a place.
+        for _ in ahead.len..BATCH {
+            let next = log.next;
+            let Some(record) = log.get_mut(ahead.to.next).filter(|_| ahead.to.next < next) else {
+                break;
+            };
+            ahead.to.next += 1;
+            if record.process.number_in(&self.ns).is_none() {
+                continue;
+            }
+            if record.time.is_running() && !settle {
+                ahead.to.next -= 1;
+                ahead.is_running = true;
                 break;
             }
-            if let Some(record) = log.get_mut(ahead.next) {
-                let seen_by_opener = record.process.number_in(&self.ns);
-                if seen_by_opener.is_some() {
-                    if record.time.is_running() && !settle {
-                        ahead.is_running = true;
-                        break;
-                    }
-                    let was_running = record.time.settle();
-                    let number = if is_opener {
-                        seen_by_opener
-                    } else {
-                        record.process.number_in(ns)
-                    };
-                    let nsec = record.time.nsec();
-                    log.running -= usize::from(was_running);
-                    ahead.passed += 1;
-                    if let Some(number) = number {
-                        let line = Line::Process { number, nsec };
-                        *place = Some((line, ahead.next + 1, ahead.passed));
-                    }
-                }
+            ahead.to.passed += 1;
+            let was_running = record.time.settle();
+            if let Some(number) = record.process.number_in(ns) {
+                let nsec = record.time.nsec();
+                ahead.push(Line::Process { number, nsec });
             }
-            ahead.next += 1;
+            log.running -= usize::from(was_running);
         }
-        ahead.has_more = ahead.next < log.next;
-        drop(guard);
-        ahead
+        ahead.has_more = ahead.to.next < log.next;
     }
 
-    /// Moves the cursor to `next`, unless another reader has moved it since `from`. `rest` is what was
-    /// not read of the line before.
+    /// Moves the file from where it was seen to `to`, unless another reader has moved it meanwhile.
+    /// `rest` is what was not read of the line before.
     ///
     /// Returns whether it was moved.
-    fn advance(&self, from: &Cursor, next: u64, passed: u64, rest: &[u8]) -> bool {
+    fn advance(&self, seen: &Ahead, to: Position, rest: &[u8]) -> bool {
         let mut guard = self.exits.log.lock();
         let log = &mut *guard;
         let cursor = self.cursor.access_mut(log);
-        if cursor.version != from.version {
+        if cursor.version != seen.version {
             return false;
         }
-        cursor.next = next;
-        cursor.passed = passed;
+        cursor.position = to;
         cursor.rest[..rest.len()].copy_from_slice(rest);
         cursor.rest_len = rest.len();
         cursor.version += 1;
-        log.pass(&self.ns, from.next, next);
+        log.pass(&self.ns, seen.from.next, to.next);
         let has_more = log.drop_read();
         drop(guard);
         if has_more {
@@ -560,14 +578,14 @@ impl OpenExits {
     ///
     /// Context: process context; does not sleep.
     fn is_readable(&self, ns: &PidNamespace) -> bool {
+        let mut ahead = Ahead::new();
         loop {
-            let ahead = self.look_ahead(ns, false);
-            if ahead.from.rest_len > 0 || ahead.is_running || ahead.lines.iter().any(Option::is_some)
-            {
+            self.look_ahead(ns, false, &mut ahead);
+            if ahead.rest_len > 0 || ahead.len > 0 || ahead.is_running {
                 return true;
             }
-            if ahead.next > ahead.from.next {
-                self.advance(&ahead.from, ahead.next, ahead.passed, &[]);
+            if ahead.to.next > ahead.from.next {
+                self.advance(&ahead, ahead.to, &[]);
             }
             if !ahead.has_more {
                 return false;
@@ -577,40 +595,41 @@ impl OpenExits {
 
     /// Copies what there is to a reader in `ns`, as far as it asks for it.
     fn copy_lines(&self, ns: &PidNamespace, reader: &mut Reader<'_>) -> Result {
+        let mut ahead = Ahead::new();
+        let mut formatter = Formatter::new();
+        let mut text = [0; (BATCH + 1) * LINE_MAX];
+        let mut ends = [0; BATCH];
         let mut is_empty = true;
         let mut spins = 0;
         while reader.room() > 0 {
-            let ahead = self.look_ahead(ns, spins >= SPINS);
-            let mut text = [0; (BATCH + 1) * LINE_MAX];
-            let mut len = ahead.from.rest_len;
-            text[..len].copy_from_slice(&ahead.from.rest[..len]);
-            // Where lines end, and the positions after them.
-            let mut ends = [(0, 0, 0); BATCH + 1];
-            ends[0] = (len, ahead.from.next, ahead.from.passed);
-            let mut count = 1;
-            let mut formatter = Formatter::new();
-            for (line, next, passed) in ahead.lines.iter().flatten() {
+            self.look_ahead(ns, spins >= SPINS, &mut ahead);
+            let mut len = ahead.rest_len;
+            text[..len].copy_from_slice(&ahead.rest[..len]);
+            for ((line, _), end) in ahead.lines.iter().zip(&mut ends).take(ahead.len) {
                 let line = match *line {
                     Line::Lost(count) => formatter.lost(count),
                     Line::Process { number, nsec } => formatter.process(number, nsec),
                 };
                 text[len..len + line.len()].copy_from_slice(line);
                 len += line.len();
-                ends[count] = (len, *next, *passed);
-                count += 1;
+                *end = len;
             }
-            // What follows the last line is passed over together with it.
-            (ends[count - 1].1, ends[count - 1].2) = (ahead.next, ahead.passed);
-
             let copied = reader.copy(&text[..len.min(reader.room())]);
-            let (end, next, passed) = ends[..count]
-                .iter()
-                .copied()
-                .find(|(end, _, _)| copied <= *end)
-                .unwrap_or(ends[count - 1]);
-            if (copied > 0 || (len == 0 && next > ahead.from.next))
-                && !self.advance(&ahead.from, next, passed, &text[copied..end])
-            {
+
+            // The file is after the last line of which a part was copied, or, if all was copied, after
+            // all that was looked at.
+            let (to, end) = if copied == len {
+                (ahead.to, len)
+            } else if copied <= ahead.rest_len {
+                (ahead.from, ahead.rest_len)
+            } else {
+                let mut lines = ahead.lines.iter().zip(&ends).take(ahead.len);
+                lines
+                    .find(|(_, end)| copied <= **end)
+                    .map_or((ahead.to, len), |((_, after), end)| (*after, *end))
+            };
+            let moves = copied > 0 || to.next > ahead.from.next;
+            if moves && !self.advance(&ahead, to, &text[copied..end]) {
                 // Another reader of this file was faster.
                 reader.undo(copied);
                 continue;
@@ -623,7 +642,7 @@ impl OpenExits {
                 spins += 1;
                 cpu_relax();
             } else if !ahead.has_more {
-                return Ok(());
+                break;
             }
         }
         Ok(())
@@ -633,7 +652,7 @@ impl OpenExits {
 impl Drop for OpenExits {
     fn drop(&mut self) {
         let mut log = self.exits.log.lock();
-        let mut at = self.cursor.access(&log).next;
+        let mut at = self.cursor.access(&log).position.next;
         // Records that come from now on do not wait for this file.
         let end = log.next;
         let id = NamespaceId::of(&self.ns);

@@ -90,16 +90,6 @@ impl<T: 'static, const N: usize> PinVec<T, N> {
         true
     }
 
-    /// Returns the element with this index.
-    #[inline]
-    pub(crate) fn get(&self, index: usize) -> Option<&T> {
-        if index >= N || self.occupied & (1 << index) == 0 {
-            return None;
-        }
-        // SAFETY: By the invariant the slot is initialised.
-        Some(unsafe { self.slots[index].assume_init_ref() })
-    }
-
     /// Returns the elements from the index `start` on, with their indices.
     #[inline]
     pub(crate) fn iter_from(&self, start: usize) -> impl Iterator<Item = (usize, &T)> {
@@ -113,7 +103,11 @@ impl<T: 'static, const N: usize> PinVec<T, N> {
             }
             let index = left.trailing_zeros() as usize;
             left &= left - 1;
-            Some((index, self.get(index)?))
+            // SAFETY: By the invariants the bits that are set are below `N`, and their slots are
+            // initialised.
+            Some((index, unsafe {
+                self.slots.get_unchecked(index).assume_init_ref()
+            }))
         })
     }
 }

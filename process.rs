@@ -80,7 +80,7 @@ impl Process {
                 continue;
             };
             // SAFETY: `pid` was found under the RCU read lock that is still held.
-            let task = unsafe { first_task(pid, bindings::pid_type_PIDTYPE_PID, &rcu) };
+            let task = unsafe { first_task(pid, bindings::pid_type_PIDTYPE_PID) };
             if let Some(task) = task {
                 // SAFETY: The task is valid as long as `rcu`, and points at the same
                 // `signal_struct` all its life.
@@ -124,16 +124,25 @@ impl Process {
         Some(Self(tgid))
     }
 
-    /// Returns the thread that carries the process's number, or [`None`] if the process has been
-    /// reaped.
+    /// Returns the threads of the process, or [`None`] if it has been reaped.
     ///
     /// Context: any but interrupts.
     #[inline]
-    pub(crate) fn leader<'rcu>(&self, rcu: &'rcu rcu::Guard) -> Option<Leader<'rcu>> {
+    pub(crate) fn threads<'rcu>(&self, rcu: &'rcu rcu::Guard) -> Option<ThreadGroup<'rcu>> {
+        let leader = self.leader(rcu)?;
+        // SAFETY: The task is valid. It points at the same `signal_struct` all its life, which lives
+        // as long as each of its tasks.
+        let signal = unsafe { NonNull::new_unchecked((*leader.as_ptr()).signal) };
+        // INVARIANT: It is that of a task that is valid as long as `'rcu`.
+        Some(ThreadGroup(signal, PhantomData))
+    }
+
+    /// Returns the thread that carries the process's number, or [`None`] if the process has been
+    /// reaped. It is valid as long as `rcu`.
+    #[inline]
+    fn leader(&self, _rcu: &rcu::Guard) -> Option<NonNull<bindings::task_struct>> {
         // SAFETY: By the type's invariant the `struct pid` is valid.
-        let task = unsafe { first_task(self.0, bindings::pid_type_PIDTYPE_TGID, rcu) }?;
-        // INVARIANT: It was found under `rcu`.
-        Some(Leader(task, PhantomData))
+        unsafe { first_task(self.0, bindings::pid_type_PIDTYPE_TGID) }
     }
 
     /// Returns whether the process has exited, in the sense of a pidfd: its last thread has, be it
@@ -143,7 +152,8 @@ impl Process {
     pub(crate) fn has_exited(&self) -> bool {
         let rcu = rcu::read_lock();
         match self.leader(&rcu) {
-            Some(leader) => leader.is_last_and_dead(),
+            // SAFETY: The task was found under `rcu`.
+            Some(leader) => unsafe { is_last_and_dead(leader) },
             None => true,
         }
     }
@@ -155,13 +165,17 @@ impl Process {
         self.upids()[0].nr as u32
     }
 
-    /// Returns the process's number in `ns`, or [`None`] if it is not visible there.
+    /// Returns the process's number in `ns`, or [`None`] if it is not visible there: what
+    /// `pid_nr_ns()` does, in line, since a reader does it for each process.
     ///
     /// Context: any.
+    #[inline]
     pub(crate) fn number_in(&self, ns: &PidNamespace) -> Option<u32> {
-        // SAFETY: By the type's invariant the `struct pid` is valid, and `ns` is by its type.
-        let nr = unsafe { bindings::pid_nr_ns(self.0.as_ptr(), ns.as_ptr()) };
-        u32::try_from(nr).ok().filter(|nr| *nr != 0)
+        let ns = ns.as_ptr();
+        // SAFETY: `ns` is valid by its type; its level is constant.
+        let level = unsafe { (*ns).level };
+        let upid = self.upids().get(level as usize)?;
+        core::ptr::eq(upid.ns, ns).then_some(upid.nr as u32)
     }
 
     /// Returns whether somebody else has the number `nr` in `ns` by now, where it was this process's
@@ -273,37 +287,6 @@ impl NamespaceId {
     }
 }
 
-/// The thread that carries the number of a process.
-///
-/// # Invariants
-///
-/// `0` points at a `task_struct` that was found under the RCU read lock of `'rcu`, which is held.
-pub(crate) struct Leader<'rcu>(NonNull<bindings::task_struct>, PhantomData<&'rcu rcu::Guard>);
-
-impl<'rcu> Leader<'rcu> {
-    /// Returns the process's threads together, live and ended.
-    #[inline]
-    pub(crate) fn group(&self) -> ThreadGroup<'rcu> {
-        // SAFETY: By the type's invariant the task is valid. It points at the same `signal_struct`
-        // all its life, which lives as long as each of its tasks.
-        let signal = unsafe { NonNull::new_unchecked((*self.0.as_ptr()).signal) };
-        // INVARIANT: It is that of a task that is valid as long as `'rcu`.
-        ThreadGroup(signal, PhantomData)
-    }
-
-    /// What `pidfd_poll()` asks: has the leader exited, and are there no other threads any more?
-    fn is_last_and_dead(&self) -> bool {
-        let task = self.0.as_ptr();
-        // SAFETY: By the type's invariant the task is valid, and so is its `signal_struct`.
-        // `pidfd_poll()` reads both without a lock, too (`delay_group_leader()`).
-        unsafe {
-            let exit_state = read_once(&raw const (*task).exit_state);
-            let next_thread = read_once(&raw const (*task).thread_node.next);
-            exit_state != 0 && core::ptr::eq(next_thread, &raw const (*(*task).signal).thread_head)
-        }
-    }
-}
-
 /// The threads of a process.
 ///
 /// # Invariants
@@ -346,14 +329,12 @@ impl<'a> ExitedGroup<'a> {
     ///
     /// The caller holds `tasklist_lock` for writing as long as `'a`.
     pub(crate) unsafe fn new(process: &'a Process) -> Option<Self> {
-        // SAFETY: With `tasklist_lock` held for writing no task is released, which is more than RCU
-        // promises. The guard is for the types.
-        let rcu = rcu::read_lock();
-        let leader = process.leader(&rcu)?;
-        // INVARIANT: As promised by the caller, and as just looked at.
-        leader
-            .is_last_and_dead()
-            .then_some(Self(leader.0, PhantomData))
+        // SAFETY: The task is not released while `tasklist_lock` is held for writing.
+        unsafe {
+            let leader = first_task(process.0, bindings::pid_type_PIDTYPE_TGID)?;
+            // INVARIANT: As promised by the caller, and as just looked at.
+            is_last_and_dead(leader).then_some(Self(leader, PhantomData))
+        }
     }
 
     /// Returns the CPU time of the process at its end.
@@ -438,16 +419,14 @@ impl FinalTime {
 /// Returns the first task of `pid` by the type of ID `kind`: what `pid_task()` does, in line, since an
 /// update does it for each process.
 ///
-/// It is valid as long as `_rcu`.
-///
 /// # Safety
 ///
-/// `pid` is valid, and `kind` is one of the types of which a `struct pid` has a list of tasks.
+/// - `pid` is valid, and `kind` is one of the types of which a `struct pid` has a list of tasks.
+/// - The RCU read lock or `tasklist_lock` is held, as long as the result is used.
 #[inline]
 unsafe fn first_task(
     pid: NonNull<bindings::pid>,
     kind: bindings::pid_type,
-    _rcu: &rcu::Guard,
 ) -> Option<NonNull<bindings::task_struct>> {
     let kind = kind as usize;
     // SAFETY: By the caller's promise `pid` is valid. The list is one for RCU.
@@ -460,6 +439,22 @@ unsafe fn first_task(
         let links = link.sub(kind).cast::<[bindings::hlist_node; 4]>();
         container_of!(links, bindings::task_struct, pid_links)
     })
+}
+
+/// Returns what `pidfd_poll()` asks: has the leader exited, and is there no other thread any more?
+///
+/// # Safety
+///
+/// `leader` is valid.
+unsafe fn is_last_and_dead(leader: NonNull<bindings::task_struct>) -> bool {
+    let leader = leader.as_ptr();
+    // SAFETY: By the caller's promise the task is valid, and so is its `signal_struct`.
+    // `pidfd_poll()` reads both without a lock, too (`delay_group_leader()`).
+    unsafe {
+        let exit_state = read_once(&raw const (*leader).exit_state);
+        let next_thread = read_once(&raw const (*leader).thread_node.next);
+        exit_state != 0 && core::ptr::eq(next_thread, &raw const (*(*leader).signal).thread_head)
+    }
 }
 
 /// Returns whether a thread of `signal` has not begun to exit.

@@ -90,6 +90,9 @@ const BATCH: usize = 6;
 /// How many numbers are looked up in one hold of the lock, to see who has them now.
 const LOOKUPS: usize = 6;
 
+/// The usual length of a line, for which a reader makes room at first.
+const USUAL_LINE: usize = 12;
+
 /// The registry with the timer and the work that update it.
 pub(crate) type Updates = Periodic<Registry>;
 
@@ -267,8 +270,10 @@ impl Registry {
                     Err(_) => break,
                 }
             }
+            // A new block may be empty: the next update drops it.
+            let is_first = was_empty && !list.is_empty();
             drop(list);
-            if was_empty && done > before {
+            if is_first {
                 updates.start();
             }
             if done - before < batch.len() {
@@ -283,34 +288,43 @@ impl Registry {
     /// Context: may sleep; must not be called by two at once.
     fn update(&self) {
         let mut walk = self.list.walk();
+        let mut times = [None; BLOCK_LEN];
         loop {
             // Each step is done for a whole block before the next one, so that the CPU waits for many
             // cache lines at once. The lock is not held while times are summed up, since a process
             // may have many threads.
             let rcu = rcu::read_lock();
-            let mut leaders = [const { None }; BLOCK_LEN];
+            let mut groups = [const { None }; BLOCK_LEN];
             let Some(mut visit) = walk.next() else {
                 return;
             };
             let block = visit.value();
             let seen = block.len();
             for (index, registration) in block.iter_from(0) {
-                leaders[index] = registration.watch.process().leader(&rcu);
+                groups[index] = registration.watch.process().threads(&rcu);
             }
             drop(visit);
 
-            let groups = leaders.map(|leader| leader.map(|leader| leader.group()));
-            let times = groups.map(|group| group.and_then(|group| group.cpu_time()));
+            for (time, group) in times.iter_mut().zip(&groups).take(seen) {
+                *time = group.as_ref().and_then(|group| group.cpu_time());
+            }
             drop(rcu);
 
-            if let Some(mut visit) = walk.here() {
-                for (index, registration) in visit.value().iter_from(0) {
-                    if index < seen {
-                        registration.set_time(times[index]);
-                    }
+            let Some(mut visit) = walk.here() else {
+                continue;
+            };
+            let mut any_exited = false;
+            for (index, registration) in visit.value().iter_from(0) {
+                if index < seen {
+                    registration.set_time(times[index]);
                 }
+                any_exited |= registration.watch.has_exited();
             }
-            self.drop_here(&mut walk, |registration| registration.watch.has_exited());
+            let is_empty = visit.value().is_empty();
+            drop(visit);
+            if any_exited || is_empty {
+                self.drop_here(&mut walk, |registration| registration.watch.has_exited());
+            }
         }
     }
 
@@ -346,11 +360,19 @@ impl Registry {
     /// [`ENOMEM`] if there is no memory, or the reader's cgroup may not have more.
     pub(crate) fn text(&self, ns: &PidNamespace) -> Result<KVVec<u8>> {
         let is_initial = NamespaceId::of(ns).is_initial();
-        let mut text = KVVec::new();
+        // The initial namespace sees all of them. Others let the text grow as it does.
+        let expected = if is_initial {
+            self.list.len() * BLOCK_LEN * USUAL_LINE
+        } else {
+            0
+        };
+        let mut text = KVVec::with_capacity(expected, gfp::user_account())?;
         let mut formatter = Formatter::new();
         let mut walk = self.list.walk();
         // Where to go on in the block at which the walk stands, if it is not done.
         let mut rest = None;
+        let mut numbers = [0; BLOCK_LEN];
+        let mut times = [0; BLOCK_LEN];
         loop {
             let visit = match rest {
                 Some(_) => walk.here(),
@@ -360,8 +382,6 @@ impl Registry {
                 return Ok(text);
             };
             // With the lock held, only collect what a line is made of.
-            let mut numbers = [0; BLOCK_LEN];
-            let mut times = [0; BLOCK_LEN];
             let mut count = 0;
             let mut lookups = 0;
             let start = rest.take().unwrap_or(0);
@@ -438,7 +458,7 @@ impl Job for Registry {
     }
 
     fn is_idle(&self) -> bool {
-        self.list.is_empty()
+        self.list.len() == 0
     }
 }
 

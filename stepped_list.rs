@@ -149,11 +149,11 @@ impl<T: Send> SteppedList<T> {
         }
     }
 
-    /// Returns whether there is no element.
+    /// Returns how many elements there are.
     ///
     /// Context: any but interrupts.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.head.lock().len == 0
+    pub(crate) fn len(&self) -> usize {
+        self.head.lock().len
     }
 }
 
