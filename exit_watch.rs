@@ -8,9 +8,12 @@
 //! C headers: [`include/linux/wait.h`](srctree/include/linux/wait.h),
 //! [`include/linux/pid.h`](srctree/include/linux/pid.h).
 
-use crate::process::{
-    ExitedGroup,
-    Process, //
+use crate::{
+    list_head::list_del_init,
+    process::{
+        ExitedGroup,
+        Process, //
+    }, //
 };
 use core::{
     marker::PhantomData,
@@ -119,13 +122,13 @@ impl<H: ExitHandler> ExitWatch<H> {
         if !watch.process.has_exited() {
             return Ok(());
         }
-        // SAFETY: The entry is on this queue.
+        // SAFETY: The entry is on this queue, or was and is linked to itself.
         unsafe { bindings::remove_wait_queue(queue, entry) };
         // No callback runs any more, nor will one.
+        // SAFETY: The entry is ours alone. INVARIANT: It is linked to itself.
+        unsafe { bindings::INIT_LIST_HEAD(&raw mut (*entry).entry) };
         if watch.has_exited() {
-            // It exited after it was watched. INVARIANT: The entry is linked to itself.
-            // SAFETY: The entry is ours alone.
-            unsafe { bindings::INIT_LIST_HEAD(&raw mut (*entry).entry) };
+            // It exited after it was watched.
             return Ok(());
         }
         // SAFETY: It comes from `into_raw()`, and nobody has the entry any more.
@@ -165,10 +168,6 @@ impl<H: ExitHandler> ExitWatch<H> {
         }
         // SAFETY: By the caller's promise. An entry leaves the queue before its watch goes.
         let watch = unsafe { &*container_of!(Opaque::cast_from(entry), ExitWatch<H>, entry) };
-        // The same exit may be announced again, to a new parent or at the end of a trace.
-        if watch.exited.load(Ordering::Relaxed) {
-            return 0;
-        }
         // SAFETY: Only `do_notify_pidfd()` wakes the queue with a key; its callers hold
         // `tasklist_lock` for writing.
         let Some(group) = (unsafe { ExitedGroup::new(&watch.process) }) else {
@@ -180,7 +179,11 @@ impl<H: ExitHandler> ExitWatch<H> {
         let handler = unsafe { ArcBorrow::<H>::from_raw((*entry).private.cast_const().cast()) };
         H::exited(handler, &watch.process, group);
         watch.exited.store(true, Ordering::Release);
-        // It stays on the queue: a process is not watched twice.
+        // It leaves the queue, like that of `autoremove_wake_function()`: there is nothing more to
+        // come. From now on a watch of this process is refused because it has exited.
+        // SAFETY: The entry is on the queue, and the lock of that is held.
+        // INVARIANT: The entry is linked to itself.
+        unsafe { list_del_init(&raw mut (*entry).entry) };
         0
     }
 }

@@ -15,6 +15,7 @@ mod exit_watch;
 mod exits;
 mod gfp;
 mod line;
+mod list_head;
 mod once;
 mod pid_list;
 mod pin_vec;

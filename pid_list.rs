@@ -19,12 +19,12 @@ pub(crate) enum ParseError {
 }
 
 /// A PID in a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pid {
     /// The number, at least 1.
     pub(crate) number: i32,
     /// How many bytes of the text go up to, and with, its last digit.
-    pub(crate) end: usize,
+    pub(crate) end: u32,
 }
 
 /// Returns whether `byte` is white space in the sense of C's `isspace()`.
@@ -88,7 +88,7 @@ impl Iterator for Pids<'_> {
             Ok(0) => Err(ParseError::Invalid),
             Ok(number) => Ok(Pid {
                 number,
-                end: self.at,
+                end: self.at as u32,
             }),
             Err(_) => Err(ParseError::Range),
         })

@@ -133,11 +133,11 @@ impl Registration {
 
     /// Takes over the CPU time of an update; [`None`] if all threads have exited.
     fn set_time(&self, time: Option<u64>) {
-        if let Some(time) = time {
+        match time {
             // A time that was read while threads ended may lag behind an earlier one.
-            self.cpu_time.set(time.max(self.cpu_time.get()));
+            Some(time) => self.cpu_time.set(time.max(self.cpu_time.get())),
+            None => self.is_shown.set(false),
         }
-        self.is_shown.set(time.is_some());
     }
 
     /// Returns the number that a reader in `ns` sees, and how many numbers were looked up for that.
@@ -313,16 +313,16 @@ impl Registry {
             let Some(mut visit) = walk.here() else {
                 continue;
             };
-            let mut any_exited = false;
+            // A process without live threads has exited, or is about to.
+            let mut may_drop = visit.value().is_empty();
             for (index, registration) in visit.value().iter_from(0) {
                 if index < seen {
                     registration.set_time(times[index]);
+                    may_drop |= times[index].is_none();
                 }
-                any_exited |= registration.watch.has_exited();
             }
-            let is_empty = visit.value().is_empty();
             drop(visit);
-            if any_exited || is_empty {
+            if may_drop {
                 self.drop_here(&mut walk, |registration| registration.watch.has_exited());
             }
         }

@@ -9,6 +9,7 @@ use crate::{
     pid_list::{
         self,
         ParseError,
+        Pid,
         Pids, //
     },
     poll::{
@@ -98,41 +99,54 @@ impl OpenStatus {
     }
 }
 
-/// Registers the `count` processes whose PIDs `text` lists, `N` at once, and returns how many of its
-/// bytes count as written.
+/// Registers the processes of `pids`, `N` at once, and returns how many bytes of their text count as
+/// written: `all` of them, unless one of them has exited or never was.
 fn register<const N: usize>(
     updates: ArcBorrow<'_, Updates>,
-    text: &[u8],
-    count: usize,
+    pids: &[Pid],
+    all: usize,
 ) -> Result<usize> {
-    let mut spare = Spare::new(count)?;
-    let mut pids = Pids::new(text);
-    let mut written = 0;
-    loop {
+    let mut spare = Spare::new(pids.len())?;
+    let mut written = None;
+    for pids in pids.chunks(N) {
         let mut numbers = [0; N];
-        let mut ends = [0; N];
-        let mut len = 0;
-        // All of them are good.
-        for pid in pids.by_ref().take(N).flatten() {
-            numbers[len] = pid.number;
-            ends[len] = pid.end;
-            len += 1;
+        for (number, pid) in numbers.iter_mut().zip(pids) {
+            *number = pid.number;
         }
-        if len == 0 {
-            return Ok(text.len());
-        }
-        let mut found = Process::find_many::<N>(&numbers[..len]);
-        let registered = match Registry::register(updates, &mut found[..len], &mut spare) {
-            Err(_) if written > 0 => 0,
+        let mut found = Process::find_many::<N>(&numbers[..pids.len()]);
+        let registered = match Registry::register(updates, &mut found[..pids.len()], &mut spare) {
+            Err(_) if written.is_some() => 0,
             registered => registered?,
         };
-        if registered > 0 {
-            written = ends[registered - 1];
+        if let Some(last) = registered.checked_sub(1) {
+            written = Some(pids[last].end as usize);
         }
-        if registered < len {
-            return if written > 0 { Ok(written) } else { Err(ESRCH) };
+        if registered < pids.len() {
+            return written.ok_or(ESRCH);
         }
     }
+    Ok(all)
+}
+
+/// Parses all of `text` into `pids`, and returns how many there are.
+///
+/// # Errors
+///
+/// [`EINVAL`] or [`ERANGE`] if a part of it is no PID; [`EINVAL`] if there is none.
+fn parse(text: &[u8], pids: &mut [Pid]) -> Result<usize> {
+    let mut count = 0;
+    for pid in Pids::new(text) {
+        let pid = pid.map_err(|error| match error {
+            ParseError::Invalid => EINVAL,
+            ParseError::Range => ERANGE,
+        })?;
+        *pids.get_mut(count).ok_or(EINVAL)? = pid;
+        count += 1;
+    }
+    if count == 0 {
+        return Err(EINVAL);
+    }
+    Ok(count)
 }
 
 #[vtable]
@@ -172,12 +186,15 @@ impl FileOps for StatusFile {
         }
 
         let mut short = [0; SHORT_WRITE];
-        let mut long;
-        let text = if len <= SHORT_WRITE {
-            &mut short[..len]
+        let mut few = [Pid::default(); SHORT_WRITE / 2];
+        let (mut long, mut many);
+        let (text, pids) = if len <= SHORT_WRITE {
+            (&mut short[..len], &mut few[..])
         } else {
             long = KVec::from_elem(0, len, gfp::user_account())?;
-            &mut long[..]
+            // A PID takes two bytes with the white space behind it.
+            many = KVVec::from_elem(Pid::default(), len.div_ceil(2), gfp::user_account())?;
+            (&mut long[..], &mut many[..])
         };
         from.read_slice(text)?;
 
@@ -188,18 +205,11 @@ impl FileOps for StatusFile {
             pid_list::up_to_last_space(text).ok_or(EINVAL)?
         };
         // Nothing is registered unless all of it is good.
-        let mut count = 0;
-        for pid in Pids::new(list) {
-            pid.map_err(|error| match error {
-                ParseError::Invalid => EINVAL,
-                ParseError::Range => ERANGE,
-            })?;
-            count += 1;
-        }
-        let written = match count {
-            0 => return Err(EINVAL),
-            1 => register::<1>(updates, list, count)?,
-            _ => register::<LOOKUP_MAX>(updates, list, count)?,
+        let count = parse(list, pids)?;
+        let written = if count == 1 {
+            register::<1>(updates, &pids[..count], list.len())?
+        } else {
+            register::<LOOKUP_MAX>(updates, &pids[..count], list.len())?
         };
         // The terminator belongs to a list that was taken whole.
         Ok(if is_whole && written == list.len() {

@@ -10,6 +10,7 @@
 //!
 //! C header: [`include/linux/list.h`](srctree/include/linux/list.h).
 
+use crate::list_head::list_del_init;
 use core::{
     cell::UnsafeCell,
     convert::Infallible,
@@ -208,12 +209,8 @@ impl<T> Head<T> {
         if state.pins > 0 || !state.removed {
             return None;
         }
-        // SAFETY: The node is in the list, since it was pinned. This is `list_del()`.
-        unsafe {
-            let links = (*node.as_ptr()).links.get();
-            (*(*links).next).prev = (*links).prev;
-            (*(*links).prev).next = (*links).next;
-        }
+        // SAFETY: The node is in the list, since it was pinned, and the list is locked.
+        unsafe { list_del_init((*node.as_ptr()).links.get()) };
         // SAFETY: It comes from `into_raw()`; no list and no walk has it any more.
         Some(unsafe { Pin::new_unchecked(KBox::from_raw(node.as_ptr())) })
     }

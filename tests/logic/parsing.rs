@@ -29,7 +29,7 @@ fn parsed(bytes: &[u8]) -> Result<Option<Meaning>, Errno> {
             ParseError::Invalid => Errno::EINVAL,
             ParseError::Range => Errno::ERANGE,
         })?;
-        pids.push((pid.number, pid.end));
+        pids.push((pid.number, pid.end as usize));
     }
     if pids.is_empty() {
         Err(Errno::EINVAL)
