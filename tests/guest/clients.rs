@@ -2,13 +2,20 @@
 
 //! Real clients: shells, Python, C through stdio and the usual tools, used as people use them.
 
-use std::process::Command;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{ChildStdout, Command, Stdio};
 
-use crate::client::{self, COURSEWORK, STDIO};
+use nix::sys::signal::Signal;
+
+use crate::client::{self, BURN, COURSEWORK, STDIO};
 use support::child::{self, Child};
 use support::cputime::{self, TICK_MS};
+use support::exits::{self, Stream};
 use support::module::Module;
-use support::status;
+use support::status::{self, Line};
+use support::wait;
 
 const SHELLS: [&[&str]; 3] = [&["dash"], &["bash"], &["busybox", "sh"]];
 
@@ -290,7 +297,7 @@ fn many_programs_at_once() {
     let programs: Vec<_> = (0..4)
         .map(|_| {
             let mut command = Command::new(COURSEWORK.path());
-            command.arg("fprintf").stdout(std::process::Stdio::piped());
+            command.arg("fprintf").stdout(Stdio::piped());
             command.spawn().expect("coursework")
         })
         .collect();
@@ -373,4 +380,257 @@ for text, errno in ('abc', 22), (str(2**31 - 1), 3), (str(2**31), 34):
     except OSError as e:
         print(e.errno == errno)";
     assert_eq!(python(1, script), "True\nTrue\nTrue\n");
+}
+
+/// A program that follows exits, and prints each line as it comes.
+struct Follower {
+    process: std::process::Child,
+    lines: BufReader<ChildStdout>,
+    name: String,
+}
+
+impl Follower {
+    /// Starts it, and returns once it has opened the file.
+    fn start(command: &mut Command) -> Self {
+        let name = format!("{command:?}");
+        let mut process = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let out = process.stdout.take().expect("a pipe");
+        wait::until("the program to open exits", || {
+            has_open(process.id(), exits::PATH)
+        });
+        Self {
+            process,
+            lines: BufReader::new(out),
+            name,
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        if self.lines.buffer().is_empty() {
+            wait::readable(&self.name, self.lines.get_ref());
+        }
+        self.lines.read_line(&mut line).expect("reading");
+        line
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        self.process.wait().expect("waiting");
+    }
+}
+
+/// Returns whether a process, or a child of it, has the file open.
+fn has_open(pid: u32, path: &str) -> bool {
+    let Ok(children) = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) else {
+        return false;
+    };
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
+        fds.flatten()
+            .any(|fd| fs::read_link(fd.path()).is_ok_and(|link| link == Path::new(path)))
+    });
+    open || children
+        .split_whitespace()
+        .any(|child| has_open(child.parse().expect("a number"), path))
+}
+
+/// Lets a program follow two exits, and expects a line for each as soon as it comes.
+fn follows(arguments: &[&str]) {
+    follows_as(arguments, |pid, ms| format!("{pid}: {ms}\n"));
+}
+
+fn follows_as(arguments: &[&str], expected: impl Fn(i32, u64) -> String) {
+    let _module = Module::without_updates();
+    let mut stream = Stream::open();
+    let mut follower = Follower::start(Command::new(arguments[0]).args(&arguments[1..]));
+    for _ in 0..3 {
+        let child = Child::burnt(5);
+        status::register(child.pid());
+        child.signal(Signal::SIGKILL);
+        child.reap();
+        let ms = stream.ms_of(child.pid());
+        assert_eq!(follower.line(), expected(child.pid(), ms), "{arguments:?}");
+    }
+}
+
+#[test]
+fn cat_follows_exits() {
+    follows(&["cat", exits::PATH]);
+    follows(&["busybox", "cat", exits::PATH]);
+    follows(&["sh", "-c", "cat <$0", exits::PATH]);
+}
+
+#[test]
+fn dd_follows_exits() {
+    follows(&["dd", "if=/proc/mp1/exits", "bs=1"]);
+    follows(&["dd", "if=/proc/mp1/exits", "bs=4096"]);
+}
+
+#[test]
+fn read_of_the_shells_follows_exits() {
+    let script = "exec 3</proc/mp1/exits; while read -r line <&3; do echo \"$line\"; done";
+    follows(&["bash", "-c", script]);
+    follows(&["dash", "-c", script]);
+    follows(&["zsh", "-f", "-c", script]);
+    follows(&["busybox", "sh", "-c", script]);
+    let script = "while read -r pid ms; do echo \"$pid $ms\"; done </proc/mp1/exits";
+    follows(&["bash", "-c", script]);
+    follows(&["dash", "-c", script]);
+    follows(&["zsh", "-f", "-c", script]);
+}
+
+#[test]
+fn awk_follows_exits() {
+    let script = "{ print $1, $2; fflush() }";
+    follows(&["gawk", script, exits::PATH]);
+    follows(&["mawk", "-W", "interactive", script, exits::PATH]);
+    follows(&["busybox", "awk", script, exits::PATH]);
+    follows_as(
+        &["gawk", "-F", ": ", "{ print $2; fflush() }", exits::PATH],
+        |_, ms| format!("{ms}\n"),
+    );
+}
+
+#[test]
+fn stdbuf_lets_a_filter_follow_exits() {
+    follows(&["stdbuf", "-oL", "grep", ":", exits::PATH]);
+    follows(&["stdbuf", "-oL", "sed", "-n", "p", exits::PATH]);
+    follows_as(
+        &["stdbuf", "-oL", "cut", "-d:", "-f1", exits::PATH],
+        |pid, _| format!("{pid}\n"),
+    );
+    follows(&["sh", "-c", "cat /proc/mp1/exits | stdbuf -oL tr a-z a-z"]);
+}
+
+#[test]
+fn socat_follows_exits() {
+    follows(&["socat", "-u", "OPEN:/proc/mp1/exits,rdonly", "STDOUT"]);
+    follows(&[
+        "socat",
+        "-u",
+        "-b1",
+        "OPEN:/proc/mp1/exits,rdonly",
+        "STDOUT",
+    ]);
+}
+
+#[test]
+fn python_follows_exits() {
+    for script in [
+        "for line in open('/proc/mp1/exits'): print(line, end='', flush=True)",
+        "
+with open('/proc/mp1/exits', 'rb', buffering=0) as f:
+    while True:
+        sys.stdout.buffer.write(f.read(100)); sys.stdout.buffer.flush()",
+        "
+import select
+f = open('/proc/mp1/exits', 'rb', buffering=0)
+os.set_blocking(f.fileno(), False)
+e = select.epoll()
+e.register(f, select.EPOLLIN | select.EPOLLET)
+while True:
+    for fd, events in e.poll():
+        assert events == select.EPOLLIN
+        while data := f.read(100):
+            sys.stdout.buffer.write(data); sys.stdout.buffer.flush()",
+        "
+import select
+fd = os.open('/proc/mp1/exits', os.O_RDONLY)
+while True:
+    read, write, other = select.select([fd], [], [fd])
+    assert read == [fd] and not other
+    os.write(1, os.read(fd, 100))",
+        "
+import selectors
+f = open('/proc/mp1/exits', 'rb', buffering=0)
+s = selectors.DefaultSelector()
+s.register(f, selectors.EVENT_READ)
+while s.select():
+    os.write(1, f.read(4096))",
+    ] {
+        let script = format!("import os, sys\n{script}");
+        follows(&["python3", "-I", "-S", "-c", &script]);
+    }
+}
+
+#[test]
+fn a_shell_registers_a_job_and_reads_its_final_time() {
+    let _module = Module::without_updates();
+    let burn = BURN.path();
+    for shell in SHELLS.iter().copied().chain([&["zsh", "-f"][..]]) {
+        let mut stream = Stream::open();
+        let script = format!(
+            "exec 3</proc/mp1/exits; {} 30 & echo $! >/proc/mp1/status; echo $!; kill -9 $!; read -r line <&3; echo \"$line\"",
+            burn.display()
+        );
+        let text = client::output(
+            Command::new(shell[0])
+                .args(&shell[1..])
+                .args(["-c", &script]),
+        )
+        .stdout;
+        let text = String::from_utf8(text).expect("text");
+        let lines: Vec<&str> = text.lines().collect();
+        let [Line { pid, ms }] = stream.lines()[..] else {
+            panic!("{shell:?}: not one exit")
+        };
+        assert_eq!(
+            lines,
+            [pid.to_string(), format!("{pid}: {ms}")],
+            "{shell:?}"
+        );
+    }
+}
+
+#[test]
+fn programs_that_follow_exits_end_when_the_module_goes() {
+    let module = Module::without_updates();
+    let mut followers: Vec<_> = [
+        &["cat", exits::PATH][..],
+        &["busybox", "cat", exits::PATH],
+        &["gawk", "{ print }", exits::PATH],
+        &[
+            "bash",
+            "-c",
+            "while read -r line; do echo $line; done </proc/mp1/exits",
+        ],
+        &[
+            "dash",
+            "-c",
+            "while read -r line; do echo $line; done </proc/mp1/exits",
+        ],
+        &[
+            "zsh",
+            "-f",
+            "-c",
+            "while read -r line; do echo $line; done </proc/mp1/exits",
+        ],
+        &["socat", "-u", "OPEN:/proc/mp1/exits,rdonly", "STDOUT"],
+        &[
+            "python3",
+            "-I",
+            "-S",
+            "-c",
+            "for line in open('/proc/mp1/exits'): print(line)",
+        ],
+    ]
+    .into_iter()
+    .map(|arguments| Follower::start(Command::new(arguments[0]).args(&arguments[1..])))
+    .collect();
+    drop(module);
+    for follower in &mut followers {
+        assert_eq!(
+            follower.line(),
+            "",
+            "{}: nothing was to be read",
+            follower.name
+        );
+    }
 }

@@ -2,10 +2,11 @@
 
 //! The names of things, and the form of a line.
 
-use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 
 use support::child::{self, Child};
+use support::exits;
 use support::module::Module;
 use support::status::{self, Line};
 
@@ -27,14 +28,91 @@ fn the_file_is_status_and_has_mode_0666() {
     assert_eq!((file.uid(), file.gid()), (0, 0));
 }
 
+/// Gives both files to a group, and takes them from all others.
+fn narrow() {
+    for path in [status::PATH, exits::PATH] {
+        chown(path, None, Some(65534)).expect("chgrp");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o640)).expect("chmod");
+    }
+}
+
+/// Returns group and mode of both files.
+fn groups_and_modes() -> [(u32, u32); 2] {
+    [status::PATH, exits::PATH].map(|path| {
+        let file = fs::metadata(path).expect("stat");
+        (file.gid(), file.permissions().mode() & 0o7777)
+    })
+}
+
 #[test]
-fn nothing_else_is_in_the_directory() {
+fn chmod_and_chgrp_hold_until_the_unload() {
+    let module = Module::with_interval(10);
+    let before = groups_and_modes();
+    narrow();
+    status::register(1);
+    status::await_update();
+    // The inodes are made again when somebody asks for them.
+    fs::write("/proc/sys/vm/drop_caches", "2").expect("dropping caches");
+    assert_eq!(groups_and_modes(), [(65534, 0o640); 2]);
+    drop(module);
+    let _module = Module::without_updates();
+    assert_eq!(groups_and_modes(), before);
+}
+
+#[test]
+fn chmod_and_chgrp_keep_others_out() {
+    let _module = Module::without_updates();
+    narrow();
+    let may = |path, write: bool| {
+        OpenOptions::new()
+            .read(!write)
+            .write(write)
+            .open(path)
+            .is_ok()
+    };
+    let as_user = |gid: u32, expected: [bool; 4]| {
+        child::in_child(|| {
+            nix::unistd::setgroups(&[]).expect("setgroups");
+            nix::unistd::setgid(gid.into()).expect("setgid");
+            nix::unistd::setuid(65533.into()).expect("setuid");
+            let got = [
+                may(status::PATH, false),
+                may(status::PATH, true),
+                may(exits::PATH, false),
+                may(exits::PATH, true),
+            ];
+            assert_eq!(got, expected, "as a user of group {gid}");
+        });
+    };
+    as_user(65533, [false; 4]);
+    as_user(65534, [true, false, true, false]);
+    fs::set_permissions(status::PATH, fs::Permissions::from_mode(0o620)).expect("chmod");
+    as_user(65534, [false, true, true, false]);
+}
+
+#[test]
+fn nobody_else_narrows_them() {
+    let _module = Module::without_updates();
+    let before = groups_and_modes();
+    child::as_nobody(|| {
+        for path in [status::PATH, exits::PATH] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect_err("chmod");
+            chown(path, None, Some(65534)).expect_err("chgrp");
+        }
+    });
+    assert_eq!(groups_and_modes(), before);
+}
+
+#[test]
+fn status_and_exits_are_in_the_directory_and_nothing_else() {
     let _module = Module::without_updates();
     let names: Vec<_> = fs::read_dir(status::DIRECTORY)
         .expect("readdir")
         .map(|entry| entry.expect("readdir").file_name())
         .collect();
-    assert_eq!(names, ["status"]);
+    let mut names = names;
+    names.sort();
+    assert_eq!(names, ["exits", "status"]);
 }
 
 #[test]

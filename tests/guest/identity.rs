@@ -3,6 +3,7 @@
 //! A registration belongs to a process, not to a number.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::thread;
@@ -17,12 +18,6 @@ use support::status;
 use support::wait;
 
 /// Ends the calling thread alone, as `pthread_exit` in `main` does.
-fn end_this_thread() -> ! {
-    // SAFETY: The call takes an integer; nothing of this thread is used by others.
-    unsafe { libc::syscall(libc::SYS_exit, 0) };
-    unreachable!()
-}
-
 /// Starts a child that has a second thread, and returns the number of that thread as well.
 fn with_second_thread() -> (Child, i32) {
     let child = Child::start(|parent| {
@@ -56,20 +51,12 @@ fn without_first_thread() -> Child {
             // SAFETY: The call takes an integer.
             unsafe { libc::_exit(0) };
         });
-        end_this_thread()
+        child::end_this_thread()
     });
     wait::until("the first thread to return", || {
-        state_of(child.pid()) == 'Z'
+        child::state_of(child.pid()) == 'Z'
     });
     child
-}
-
-/// Returns the state letter of the first thread.
-fn state_of(pid: i32) -> char {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("/proc/PID/stat");
-    stat.rsplit_once(") ")
-        .and_then(|(_, rest)| rest.chars().next())
-        .expect("a state")
 }
 
 /// So long that, just after an update, a number changes hands before the next one.
@@ -134,6 +121,56 @@ fn the_new_owner_of_a_number_can_be_registered_before_the_next_update() {
 }
 
 #[test]
+fn the_line_of_a_number_that_somebody_else_has_by_now_is_left_out() {
+    let _module = Module::without_updates();
+    let (first, old, last) = (Child::sleeper(), Child::sleeper(), Child::sleeper());
+    status::register_all(&[first.pid(), old.pid(), last.pid()]);
+    let number = old.end();
+    let reader = status::reader();
+    let new = Child::start_numbered(number, |parent| parent.wait_forever());
+    assert_eq!(new.pid(), number);
+    // No update comes, and none is needed.
+    assert_eq!(status::pids(), [first.pid(), last.pid()]);
+    let mut text = String::new();
+    (&reader).read_to_string(&mut text).expect("read");
+    assert_eq!(status::parse(&text).len(), 2, "a file that was open before");
+
+    status::register(number);
+    assert_eq!(status::pids(), [first.pid(), last.pid(), number]);
+    drop(new);
+    let _newest = Child::start_numbered(number, |parent| parent.wait_forever());
+    assert_eq!(status::pids(), [first.pid(), last.pid()]);
+    status::register(number);
+    assert_eq!(status::pids(), [first.pid(), last.pid(), number]);
+}
+
+#[test]
+fn a_number_that_a_thread_has_by_now_is_somebody_elses_too() {
+    let _module = Module::without_updates();
+    let old = Child::sleeper();
+    status::register(old.pid());
+    let number = old.end();
+    let new = Child::start(|parent| {
+        fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string()).expect("ns_last_pid");
+        let thread = thread::spawn(move || {
+            assert_eq!(child::gettid(), number, "nobody else forks here");
+            loop {
+                thread::park();
+            }
+        });
+        wait::until("the thread", || {
+            std::path::Path::new(&format!("/proc/self/task/{number}")).exists()
+        });
+        parent.tell(thread.is_finished().into());
+        parent.wait_forever()
+    });
+    assert_eq!(new.hear(), 0);
+    assert_eq!(status::pids(), []);
+    status::register(number);
+    assert_eq!(status::pids(), [new.pid()], "it names its process");
+}
+
+#[test]
 fn a_thread_id_names_its_process() {
     let _module = Module::without_updates();
     let (child, thread) = with_second_thread();
@@ -166,7 +203,7 @@ fn exec_by_another_thread_keeps_the_registration() {
 
 #[test]
 fn exec_by_another_thread_after_the_first_has_returned_keeps_the_registration() {
-    check_exec_by_another_thread(|_| end_this_thread());
+    check_exec_by_another_thread(|_| child::end_this_thread());
 }
 
 /// Lets the second thread of a process call `exec`, while the first does as told.
@@ -218,7 +255,7 @@ fn a_zombie_has_exited_and_is_dropped() {
     status::register(child.pid());
     child.kill();
     status::await_update();
-    assert_eq!(state_of(child.pid()), 'Z');
+    assert_eq!(child::state_of(child.pid()), 'Z');
     assert!(!status::pids().contains(&child.pid()));
 }
 
@@ -278,13 +315,13 @@ fn a_registered_process_whose_first_thread_returns_stays() {
                 thread::park();
             }
         });
-        end_this_thread()
+        child::end_this_thread()
     });
     child.hear();
     status::register(child.pid());
     child.go();
     wait::until("the first thread to return", || {
-        state_of(child.pid()) == 'Z'
+        child::state_of(child.pid()) == 'Z'
     });
     status::await_update();
     assert!(status::pids().contains(&child.pid()));

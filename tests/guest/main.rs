@@ -4,10 +4,12 @@
 
 mod client;
 mod clients;
+mod exits;
 mod format;
 mod identity;
 mod memory;
 mod namespaces;
+mod poll;
 mod read;
 mod time;
 mod timing;

@@ -3,50 +3,16 @@
 //! Whose memory a registration takes, when it is given back, and how much can be held.
 
 use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{Read, Write};
 
+use support::cgroup::Cgroup;
 use support::child::Child;
 use support::crowd::Crowd;
+use support::exits::Stream;
+use support::leaks::Slabs;
 use support::module::Module;
 use support::status;
 use support::wait;
-
-const CGROUPS: &str = "/sys/fs/cgroup";
-
-/// A cgroup whose memory is counted; gone when it goes out of scope.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new() -> Self {
-        fs::write(format!("{CGROUPS}/cgroup.subtree_control"), "+memory")
-            .expect("the memory controller");
-        let path = PathBuf::from(CGROUPS).join("mp1-test");
-        fs::create_dir(&path).expect("a cgroup");
-        Self(path)
-    }
-
-    /// Moves the calling process into the cgroup.
-    fn enter(&self) {
-        fs::write(self.0.join("cgroup.procs"), "0").expect("entering a cgroup");
-    }
-
-    /// Returns the bytes of the kernel's objects that its processes have paid for.
-    fn slab(&self) -> i64 {
-        let stat = fs::read_to_string(self.0.join("memory.stat")).expect("memory.stat");
-        let slab = stat
-            .lines()
-            .find_map(|line| line.strip_prefix("slab "))
-            .expect("slab");
-        slab.parse().expect("a number")
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        fs::remove_dir(&self.0).expect("removing the cgroup");
-    }
-}
 
 /// A process in a cgroup of its own, which has registered all of a crowd.
 struct Writer {
@@ -60,7 +26,7 @@ struct Writer {
 impl Writer {
     /// Registers the crowd, and expects the cgroup to pay for it.
     fn of(crowd: &Crowd) -> Self {
-        let cgroup = Cgroup::new();
+        let cgroup = Cgroup::new("mp1-test");
         let process = Child::start(|parent| {
             cgroup.enter();
             let mut file = status::writer();
@@ -124,22 +90,187 @@ fn its_memory_is_freed_at_rmmod() {
     writer.await_refund();
 }
 
+/// Returns what one open file keeps of a snapshot in a namespace in which only `INSIDE` of all lines can be seen, in bytes.
+fn kept_by_a_reader_inside() -> i64 {
+    const INSIDE: usize = 200;
+    const FILES: usize = 300;
+
+    let cgroup = Cgroup::new("mp1-reader");
+    let child = Child::start_in_new_pid_namespace(|parent| {
+        let crowd = Crowd::of(INSIDE);
+        status::register_all(crowd.pids());
+        cgroup.enter();
+        parent.tell(0);
+        parent.wait();
+        let files: Vec<_> = (0..FILES)
+            .map(|_| {
+                let mut file = status::reader();
+                file.read_exact(&mut [0]).expect("reading one byte");
+                file
+            })
+            .collect();
+        parent.tell(0);
+        parent.wait();
+        assert_eq!(status::parse(&status::text()).len(), INSIDE);
+        drop(files);
+    });
+    child.hear();
+    let before = settled(&cgroup);
+    child.go();
+    child.hear();
+    let kept = settled(&cgroup) - before;
+    child.go();
+    child.finish();
+    kept / FILES as i64
+}
+
+/// Returns what the cgroup has paid for, once the kernel has gathered it.
+fn settled(cgroup: &Cgroup) -> i64 {
+    let mut last = cgroup.kernel();
+    wait::until_some("the figures to stand still", || {
+        std::thread::sleep(GATHERED_EVERY);
+        let now = cgroup.kernel();
+        (std::mem::replace(&mut last, now) == now).then_some(now)
+    })
+}
+
+/// The kernel gathers the figures of a cgroup every two seconds.
+const GATHERED_EVERY: std::time::Duration = std::time::Duration::from_millis(2100);
+
 #[test]
-fn what_exited_processes_keep_between_two_updates_is_bounded() {
-    const BOUND: usize = 16384;
+fn what_a_reader_keeps_depends_on_what_it_sees() {
+    let _module = Module::without_updates();
+    let alone = kept_by_a_reader_inside();
+    let crowd = Crowd::of(3000);
+    status::register_all(crowd.pids());
+    // Somebody else has seen all of them.
+    assert!(status::text().lines().count() >= 3000);
+    let among_many = kept_by_a_reader_inside();
+    assert!(alone > 0, "what a reader keeps is charged to it");
+    assert!(
+        among_many <= alone + alone / 4 + 256,
+        "{among_many} bytes a file, and {alone} where nobody else is registered"
+    );
+    // 200 lines are some 1.5 KB; the rest is the kernel's own open file.
+    assert!(among_many <= 6144, "{among_many} bytes a file");
+}
+
+#[test]
+fn the_buffers_of_exits_are_charged_to_who_opened_and_freed_at_the_close() {
+    const FILES: usize = 200;
 
     let _module = Module::without_updates();
-    for _ in 0..12 {
+    let mut outside = Stream::open();
+    let cgroup = Cgroup::new("mp1-reader");
+    let child = Child::start(|parent| {
+        cgroup.enter();
+        parent.tell(0);
+        parent.wait();
+        let mut streams: Vec<_> = (0..FILES).map(|_| Stream::open()).collect();
+        parent.tell(0);
+        parent.wait();
+        streams
+            .iter_mut()
+            .for_each(|stream| assert_eq!(stream.lines().len(), 1000));
+        parent.tell(0);
+        parent.wait();
+        drop(streams);
+        parent.tell(0);
+        parent.wait_forever()
+    });
+    child.hear();
+    let before = settled(&cgroup);
+    child.go();
+    child.hear();
+    let opened = settled(&cgroup) - before;
+    assert!(
+        opened >= 100 * FILES as i64,
+        "{opened} bytes for {FILES} open files"
+    );
+    let crowd = Crowd::of(1000);
+    status::register_all(crowd.pids());
+    drop(crowd);
+    assert_eq!(outside.lines().len(), 1000);
+    child.go();
+    child.hear();
+    child.go();
+    child.hear();
+    wait::until("the memory to be given back", || {
+        cgroup.kernel() - before < opened / 4
+    });
+}
+
+/// Starts processes that register themselves and exit, each in PID and user namespaces of its own.
+fn register_in_namespaces(count: usize) {
+    let file = status::writer();
+    for _ in 0..count {
+        let child = Child::start_in_new(libc::CLONE_NEWPID | libc::CLONE_NEWUSER, |_| {
+            assert_eq!(nix::unistd::write(&file, b"1"), Ok(1));
+        });
+        child.reap();
+    }
+}
+
+/// Waits until no more is kept than exited processes may pin, and what the kernel itself frees later.
+fn await_bound(before: i64) {
+    const BOUND: i64 = 8 << 20;
+    const MARGIN: i64 = 2 << 20;
+
+    wait::until("no more than 8 MiB to be pinned", || {
+        let kept = Slabs::count().bytes() - before;
+        println!("{kept} bytes are kept");
+        kept <= BOUND + MARGIN
+    });
+}
+
+/// A `struct pid` that is kept keeps its namespace, and that its user namespace: more than 4 KB in all.
+#[test]
+fn what_exited_processes_of_namespaces_pin_is_bounded() {
+    const COUNT: usize = 4000;
+
+    let _module = Module::without_updates();
+    for (file, value) in [
+        ("/proc/sys/user/max_pid_namespaces", "100000"),
+        ("/proc/sys/user/max_user_namespaces", "100000"),
+    ] {
+        fs::write(file, value).unwrap_or_else(|e| panic!("{file}: {e}"));
+    }
+    register_in_namespaces(100);
+    let before = Slabs::count().bytes();
+    for _ in 0..COUNT / 500 {
+        register_in_namespaces(500);
+        await_bound(before);
+    }
+    // An update has come, though none is due for an hour.
+    let lines = status::text().lines().count();
+    assert!(
+        lines < COUNT,
+        "{lines} lines, and none of these processes lives"
+    );
+}
+
+#[test]
+fn what_exited_processes_keep_between_two_updates_is_bounded() {
+    const COUNT: usize = 60_000;
+
+    let _module = Module::without_updates();
+    drop(Crowd::of(1500));
+    let before = Slabs::count().bytes();
+    for round in 0..COUNT / 1500 {
         let crowd = Crowd::of(1500);
         status::register_all(crowd.pids());
         assert!(
             status::pids().ends_with(crowd.pids()),
             "those that live are all there"
         );
+        drop(crowd);
+        if round % 8 == 7 {
+            await_bound(before);
+        }
     }
     let lines = status::lines().len();
     assert!(
-        lines <= BOUND,
+        lines < COUNT,
         "{lines} lines, and none of these processes lives"
     );
 }

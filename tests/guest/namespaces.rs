@@ -263,6 +263,27 @@ fn who_has_only_unshared_is_still_in_the_old_namespace() {
 }
 
 #[test]
+fn a_number_that_somebody_else_has_inside_is_left_out_inside() {
+    let _module = Module::without_updates();
+    let child = Child::start_in_new_pid_namespace(|parent| {
+        let old = Child::sleeper();
+        status::register_all(&[1, old.pid()]);
+        let number = old.end();
+        let _new = Child::start_numbered(number, |parent| parent.wait_forever());
+        assert_eq!(status::pids(), [1]);
+        status::register(number);
+        assert_eq!(status::pids(), [1, number]);
+        parent.tell(0);
+        parent.wait_forever()
+    });
+    child.hear();
+    // Outside they are the numbers of two processes, and the first one's may be nobody's by now.
+    let pids = status::pids();
+    assert!(pids.len() == 2 || pids.len() == 3, "{pids:?}");
+    assert_eq!(pids[0], child.pid());
+}
+
+#[test]
 fn all_of_a_namespace_that_ends_are_dropped() {
     let _module = Module::with_interval(10);
     let child = Child::start_in_new_pid_namespace(|parent| {

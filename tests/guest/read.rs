@@ -2,6 +2,7 @@
 
 //! Reading: one snapshot for each open file, whatever the way it is read.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
@@ -439,6 +440,73 @@ fn no_line_is_torn_doubled_or_lost_while_others_register_and_exit() {
         let lines = pids.len();
         pids.dedup();
         assert_eq!(pids.len(), lines, "in round {round}");
+    }
+    drop(churn);
+}
+
+/// Expects each process at most once, and those of `permanent` in their order.
+fn check_snapshot(text: &str, permanent: &[i32]) {
+    let mut pids: Vec<_> = status::parse(text).iter().map(|line| line.pid).collect();
+    let stays: HashSet<_> = permanent.iter().collect();
+    let found: Vec<_> = pids
+        .iter()
+        .copied()
+        .filter(|pid| stays.contains(pid))
+        .collect();
+    assert!(
+        found == permanent,
+        "{} lines of {}",
+        found.len(),
+        permanent.len()
+    );
+    let lines = pids.len();
+    pids.sort_unstable();
+    pids.dedup();
+    assert_eq!(pids.len(), lines, "a process has two lines");
+}
+
+/// Each sees each line whole, in order and once, and none is left out that was there before the first read and still is.
+#[test]
+fn many_readers_at_once_get_a_consistent_snapshot_each() {
+    const READERS: usize = 6;
+    const ROUNDS: usize = 40;
+
+    let _module = Module::with_interval(10);
+    let crowd = Crowd::of(700);
+    let mut children: Vec<_> = (0..50).map(|_| Child::sleeper()).collect();
+    // Some that will go lie among those that stay.
+    for (some, child) in crowd.pids().chunks(14).zip(&children) {
+        status::register_all(some);
+        status::register(child.pid());
+    }
+    let permanent = crowd.pids();
+    let churn = Child::start(|parent| {
+        parent.tell(0);
+        loop {
+            let crowd = Crowd::of(30);
+            status::register_all(crowd.pids());
+        }
+    });
+    churn.hear();
+
+    let readers: Vec<_> = (0..READERS)
+        .map(|nth| {
+            Child::start(move |parent| {
+                for round in 0..ROUNDS {
+                    let size = [5, 100, 4096, 1 << 16][(nth + round) % 4];
+                    let text = read_in_pieces(&mut status::reader(), size);
+                    check_snapshot(&text, permanent);
+                    parent.tell(0);
+                }
+            })
+        })
+        .collect();
+    for reader in readers {
+        for _ in 0..ROUNDS {
+            reader.hear();
+            children.pop();
+        }
+        reader.finish();
     }
     drop(churn);
 }

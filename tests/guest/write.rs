@@ -211,6 +211,32 @@ fn pids_before_a_missing_one_are_registered_and_counted() {
 }
 
 #[test]
+fn an_exited_process_behind_others_makes_a_short_write_and_the_retry_gets_esrch() {
+    let _module = Module::without_updates();
+    let (first, second, zombie, last) = (
+        Child::sleeper(),
+        Child::sleeper(),
+        Child::sleeper(),
+        Child::sleeper(),
+    );
+    zombie.kill();
+    let good = format!("{}  {}", first.pid(), second.pid());
+    let text = format!("{good} {} {}\n", zombie.pid(), last.pid());
+    assert_eq!(
+        status::write(&text),
+        Ok(good.len()),
+        "up to the second and with it"
+    );
+    assert_eq!(status::pids(), [first.pid(), second.pid()]);
+    assert_eq!(
+        status::write(&text[good.len()..]),
+        Err(Errno::ESRCH),
+        "the retry"
+    );
+    assert_eq!(status::pids(), [first.pid(), second.pid()]);
+}
+
+#[test]
 fn a_missing_pid_at_the_front_registers_nothing_behind_it() {
     let _module = Module::without_updates();
     let child = Child::sleeper();

@@ -2,9 +2,10 @@
 
 //! Child processes that run a closure of the test and talk with it over a pair of pipes.
 
-use std::fs::File;
+use std::cell::Cell;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
 use std::time::Duration;
@@ -12,9 +13,14 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, pipe2};
+
+use crate::wait;
+
+/// `libc` has it in an integer that is too small.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 const NUMBER: u8 = b'n';
 const PANIC: u8 = b'p';
@@ -22,6 +28,7 @@ const PANIC: u8 = b'p';
 /// A child process; killed and reaped at the latest when it goes out of scope.
 pub struct Child {
     pid: i32,
+    reaped: Cell<bool>,
     to: File,
     from: File,
 }
@@ -35,17 +42,27 @@ pub struct Parent {
 impl Child {
     /// Starts a child that runs `body` and then exits.
     pub fn start(body: impl FnOnce(&mut Parent)) -> Self {
-        Self::spawn(0, None, body).expect("clone3")
+        Self::spawn(0, None, None, body).expect("clone3")
     }
 
     /// Starts a child in a PID namespace of its own, whose process 1 it is.
     pub fn start_in_new_pid_namespace(body: impl FnOnce(&mut Parent)) -> Self {
-        Self::spawn(libc::CLONE_NEWPID as u64, None, body).expect("clone3")
+        Self::spawn(libc::CLONE_NEWPID as u64, None, None, body).expect("clone3")
+    }
+
+    /// Starts a child in namespaces of these kinds (`CLONE_NEW...`).
+    pub fn start_in_new(namespaces: i32, body: impl FnOnce(&mut Parent)) -> Self {
+        Self::spawn(namespaces as u64, None, None, body).expect("clone3")
+    }
+
+    /// Starts a child in the cgroup of this directory, to which all of its time is charged.
+    pub fn start_in_cgroup(cgroup: impl AsFd, body: impl FnOnce(&mut Parent)) -> Self {
+        Self::spawn(0, None, Some(cgroup.as_fd()), body).expect("clone3 into a cgroup")
     }
 
     /// Starts a child that has this number.
     pub fn start_numbered(pid: i32, body: impl FnOnce(&mut Parent)) -> Self {
-        Self::spawn(0, Some(pid), body).expect("clone3 with a number")
+        Self::spawn(0, Some(pid), None, body).expect("clone3 with a number")
     }
 
     /// Starts a child that does nothing until it is killed.
@@ -69,14 +86,26 @@ impl Child {
         Self::start(|_| burn_ms(u64::MAX))
     }
 
+    /// Takes charge of a process that another has started, and of which we become the parent if that exits first.
+    pub fn adopt(pid: i32) -> Self {
+        let (from, to) = pipe();
+        Self {
+            pid,
+            reaped: Cell::new(false),
+            to,
+            from,
+        }
+    }
+
     fn spawn(
         flags: u64,
         number: Option<i32>,
+        cgroup: Option<BorrowedFd>,
         body: impl FnOnce(&mut Parent),
     ) -> Result<Self, Errno> {
         let (child_reads, to) = pipe();
         let (from, child_writes) = pipe();
-        let pid = clone3(flags, number)?;
+        let pid = clone3(flags, number, cgroup)?;
         if pid == 0 {
             drop((to, from));
             let mut parent = Parent {
@@ -85,7 +114,12 @@ impl Child {
             };
             parent.run(body);
         }
-        Ok(Self { pid, to, from })
+        Ok(Self {
+            pid,
+            reaped: Cell::new(false),
+            to,
+            from,
+        })
     }
 
     pub fn pid(&self) -> i32 {
@@ -102,12 +136,18 @@ impl Child {
         self.try_hear().expect("the child ended without a word")
     }
 
+    /// What becomes readable when there is something to `hear`.
+    pub fn ear(&self) -> BorrowedFd<'_> {
+        self.from.as_fd()
+    }
+
     /// Waits until the child's closure has returned; fails with its message if it has panicked.
     pub fn finish(self) {
         while self.try_hear().is_some() {}
     }
 
     fn try_hear(&self) -> Option<i64> {
+        wait::readable("a word of the child", &self.from);
         let mut kind = [0];
         match (&self.from).read_exact(&mut kind) {
             Ok(()) => {}
@@ -144,6 +184,35 @@ impl Child {
         waitid(Id::Pid(Pid::from_raw(self.pid)), flags).expect("waitid");
     }
 
+    /// Waits until the child has exited and can be reaped, and reaps it. Returns what `wait4` reports as its CPU time, and
+    /// that of the children that it has waited for, in microseconds: both user and system time are rounded down.
+    pub fn reap(&self) -> u64 {
+        // SAFETY: All members are integers, for which 0 is valid.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: `usage` is a valid place for the result.
+        let pid = unsafe { libc::wait4(self.pid, std::ptr::null_mut(), libc::__WALL, &mut usage) };
+        assert_eq!(Errno::result(pid), Ok(self.pid), "wait4");
+        self.reaped.set(true);
+        let us = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+        us(usage.ru_utime) + us(usage.ru_stime)
+    }
+
+    /// Forgets that the child has to be reaped, since something else reaps it.
+    pub fn is_reaped_by_another(&self) {
+        self.reaped.set(true);
+    }
+
+    /// Returns whether `wait4` would return at once.
+    pub fn can_be_reaped(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+        waitid(Id::Pid(Pid::from_raw(self.pid)), flags).expect("waitid") != WaitStatus::StillAlive
+    }
+
+    /// Waits until the child's first thread sleeps, in a system call that a signal can interrupt.
+    pub fn await_sleep(&self) {
+        wait::until("the child to sleep", || state_of(self.pid) == 'S');
+    }
+
     /// Kills the child, and leaves it a zombie.
     pub fn kill(&self) {
         self.signal(Signal::SIGKILL);
@@ -158,6 +227,9 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        if self.reaped.get() {
+            return;
+        }
         let pid = Pid::from_raw(self.pid);
         // A zombie can be signalled, and an own child's number is not reused before it is reaped.
         kill(pid, Signal::SIGKILL).expect("kill");
@@ -209,7 +281,7 @@ fn pipe() -> (File, File) {
 ///
 /// glibc's own `fork` would, besides, make `malloc` usable in the child if another thread held its lock: the tests run on one thread,
 /// and start no other in a process that forks.
-fn clone3(flags: u64, number: Option<i32>) -> Result<i32, Errno> {
+fn clone3(flags: u64, number: Option<i32>, cgroup: Option<BorrowedFd>) -> Result<i32, Errno> {
     // SAFETY: All members are integers, for which 0 is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags;
@@ -217,6 +289,10 @@ fn clone3(flags: u64, number: Option<i32>) -> Result<i32, Errno> {
     if let Some(number) = &number {
         args.set_tid = std::ptr::from_ref(number) as u64;
         args.set_tid_size = 1;
+    }
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: Without `CLONE_VM` the child has a copy of all memory, its stack included.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &args, size_of_val(&args)) };
@@ -240,6 +316,36 @@ pub fn as_nobody(body: impl FnOnce()) {
 /// Returns a number that no process has.
 pub fn unused_number() -> i32 {
     Child::start(|_| ()).end()
+}
+
+/// Returns the state letter of the first thread of a process.
+pub fn state_of(pid: i32) -> char {
+    state_in(&format!("/proc/{pid}/stat"))
+}
+
+/// Returns the state letter of a thread of a process.
+pub fn state_of_thread(pid: i32, thread: i32) -> char {
+    state_in(&format!("/proc/{pid}/task/{thread}/stat"))
+}
+
+fn state_in(path: &str) -> char {
+    let stat = fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    stat.rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next())
+        .expect("a state")
+}
+
+/// Ends the calling thread and no other, not even if it is the first.
+pub fn end_this_thread() -> ! {
+    // SAFETY: The call takes an integer; nothing of this thread is used by others.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unreachable!()
+}
+
+/// Ends the calling process, whatever thread calls.
+pub fn end_this_process() -> ! {
+    // SAFETY: The call takes an integer and does not return. It runs no exit handlers, which are the test program's.
+    unsafe { libc::_exit(0) }
 }
 
 pub fn gettid() -> i32 {

@@ -45,8 +45,15 @@ fn command(text: &str) {
     fs::write(KMEMLEAK, text).expect("writing to kmemleak");
 }
 
+/// The objects of a slab cache.
+struct Cache {
+    objects: i64,
+    /// Bytes of one.
+    size: i64,
+}
+
 /// The number of objects in each slab cache.
-pub struct Slabs(BTreeMap<String, i64>);
+pub struct Slabs(BTreeMap<String, Cache>);
 
 impl Slabs {
     /// Counts, after the kernel has let go of what it keeps for later.
@@ -61,18 +68,28 @@ impl Slabs {
         }
         let table = fs::read_to_string("/proc/slabinfo").expect("/proc/slabinfo");
         let rows = table.lines().skip(2).map(|row| {
-            let mut fields = row.split_whitespace();
-            let name = fields.next().expect("a name").to_owned();
-            (
-                name,
-                fields.next().expect("a number").parse().expect("a number"),
-            )
+            // Name, objects in use, all objects, size of an object.
+            let fields: Vec<&str> = row.split_whitespace().collect();
+            let number = |nth: usize| fields[nth].parse().expect("a number");
+            let cache = Cache {
+                objects: number(1),
+                size: number(3),
+            };
+            (fields[0].to_owned(), cache)
         });
         Self(rows.collect())
     }
 
     pub fn of(&self, cache: &str) -> i64 {
-        self.0.get(cache).copied().unwrap_or_default()
+        self.0.get(cache).map_or(0, |cache| cache.objects)
+    }
+
+    /// Returns the bytes of all objects in all caches.
+    pub fn bytes(&self) -> i64 {
+        self.0
+            .values()
+            .map(|cache| cache.objects * cache.size)
+            .sum()
     }
 
     /// Returns the caches that have grown by more than `margin` objects since `before`.
@@ -80,9 +97,9 @@ impl Slabs {
         let grown = self
             .0
             .iter()
-            .filter(|(name, now)| **now > before.of(name) + margin);
+            .filter(|(name, now)| now.objects > before.of(name) + margin);
         grown
-            .map(|(name, now)| format!("{name}: {} -> {now}", before.of(name)))
+            .map(|(name, now)| format!("{name}: {} -> {}", before.of(name), now.objects))
             .collect()
     }
 }

@@ -3,13 +3,16 @@
 //! What the guest tests, the attacks and the bench share: the module loaded, its files read and written, processes
 //! that do as they are told, and what the kernel says of it all.
 
+pub mod cgroup;
 pub mod child;
 pub mod contract;
 pub mod cputime;
 pub mod crowd;
+pub mod exits;
 pub mod kernel_log;
 pub mod leaks;
 pub mod module;
 pub mod status;
 pub mod trace;
 pub mod wait;
+pub mod waiter;
