@@ -8,15 +8,19 @@
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, FromRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::unistd;
 
 use support::child::Child;
 use support::crowd::Crowd;
+use support::exits::{self, Record, Stream};
 use support::leaks::Kmemleak;
 use support::module::{Machine, Module, insmod, is_loaded, rmmod};
 use support::status;
@@ -54,8 +58,14 @@ pub fn run() {
         step_over_read(registrations);
     }
     for pids in [1, 60] {
-        step_over_write(pids);
+        for readers in [0, 1] {
+            step_over_write(pids, readers);
+        }
     }
+    step_over_write_of_many();
+    step_over_open_of_exits();
+    step_over_read_of_exits();
+    step_over_poll();
 
     fs::write(console, level).expect("the level of before");
     if let Some(leaks) = leaks {
@@ -239,7 +249,8 @@ fn step_over_read(registrations: usize) {
     );
 }
 
-fn step_over_write(pids: usize) {
+/// Each process that is registered gives a line to each of the readers of exits, and no other.
+fn step_over_write(pids: usize, readers: usize) {
     let _machine = Machine::take();
     let children: Vec<Child> = (0..pids).map(|_| Child::sleeper()).collect();
     let numbers: Vec<String> = children
@@ -252,14 +263,15 @@ fn step_over_write(pids: usize) {
     // A registration stays as long as its process, so each call gets a module of its own.
     let prepare = || {
         insmod(&[("interval_ms", "3600000")]).expect("insmod");
-        status::writer()
+        let streams: Vec<Stream> = (0..readers).map(|_| Stream::open()).collect();
+        (status::writer(), streams)
     };
-    let write = |file: &mut File| unistd::write(file, text.as_bytes());
+    let write = |(file, _): &mut (File, _)| unistd::write(file, text.as_bytes());
     step(
-        &format!("write of {pids} PIDs"),
+        &format!("write of {pids} PIDs, {readers} readers of exits"),
         prepare,
         write,
-        |mut file, result| {
+        |(mut file, mut streams), result| {
             if result.is_err() {
                 assert_eq!(
                     status::text(),
@@ -272,7 +284,127 @@ fn step_over_write(pids: usize) {
             }
             assert_eq!(status::text(), all);
             drop(file);
+            let witness = Child::sleeper();
+            status::register(witness.pid());
+            let number = witness.end();
+            for stream in &mut streams {
+                assert_eq!(stream.pids(), [number], "exits");
+            }
             rmmod().expect("rmmod");
         },
     );
+}
+
+/// Hundreds in one write, all of which exit afterwards.
+fn step_over_write_of_many() {
+    const MANY: usize = 600;
+
+    let _machine = Machine::take();
+    let prepare = || {
+        insmod(&[("interval_ms", "3600000")]).expect("insmod");
+        let crowd = Crowd::of(MANY);
+        let text = status::list(crowd.pids());
+        (status::writer(), text, crowd, Stream::open())
+    };
+    let write =
+        |(file, text, ..): &mut (File, String, Crowd, Stream)| unistd::write(file, text.as_bytes());
+    step(
+        &format!("write of {MANY} PIDs"),
+        prepare,
+        write,
+        |(_, text, crowd, mut stream), result| {
+            let registered = match result {
+                Ok(len) => text[..len].lines().count(),
+                Err(_) => 0,
+            };
+            assert_eq!(status::pids(), crowd.pids()[..registered]);
+            drop(crowd);
+            assert_eq!(stream.lines().len(), registered, "exits");
+            rmmod().expect("rmmod");
+        },
+    );
+}
+
+fn step_over_open_of_exits() {
+    let _module = Module::without_updates();
+    let open = |(): &mut ()| {
+        // SAFETY: The path ends with NUL.
+        Errno::result(unsafe {
+            let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
+            libc::open(c"/proc/mp1/exits".as_ptr(), flags)
+        })
+    };
+    step(
+        "open of exits",
+        || (),
+        open,
+        |(), result| {
+            let child = Child::sleeper();
+            status::register(child.pid());
+            let pid = child.end();
+            let mut other = Stream::open();
+            if let Ok(fd) = result {
+                let mut buffer = [0; 64];
+                // SAFETY: The descriptor was just made, and nobody else has it.
+                let file = unsafe { File::from_raw_fd(fd) };
+                let len = unistd::read(&file, &mut buffer).expect("a line");
+                assert!(
+                    matches!(exits::parse(&buffer[..len])[..], [Record::Exit(line)] if line.pid == pid),
+                    "{:?}",
+                    String::from_utf8_lossy(&buffer[..len])
+                );
+            }
+            other.expect_nothing();
+        },
+    );
+}
+
+fn step_over_read_of_exits() {
+    const LINES: usize = 200;
+
+    let _module = Module::without_updates();
+    let prepare = || {
+        let (file, mut other) = (exits::open_nonblocking(), Stream::open());
+        let crowd = Crowd::of(LINES);
+        status::register_all(crowd.pids());
+        drop(crowd);
+        (file, vec![0; 8192], other.records())
+    };
+    step(
+        &format!("read of {LINES} lines of exits"),
+        prepare,
+        |(file, buffer, _)| unistd::read(file, buffer),
+        |(file, mut buffer, expected), result| {
+            let mut text = buffer[..result.unwrap_or(0)].to_vec();
+            while let Ok(len) = unistd::read(&file, &mut buffer) {
+                text.extend_from_slice(&buffer[..len]);
+            }
+            assert_eq!(exits::parse(&text), expected, "nothing is lost");
+        },
+    );
+}
+
+/// Asking for events allocates nothing of the module's, but what fails in the kernel must leave nothing behind either.
+fn step_over_poll() {
+    let _module = Module::without_updates();
+    let files = || (exits::open_nonblocking(), status::reader());
+    let poll_both = |(exits, status): &mut (File, File)| {
+        let mut fds = [
+            PollFd::new(exits.as_fd(), PollFlags::POLLIN),
+            PollFd::new(status.as_fd(), PollFlags::POLLPRI),
+        ];
+        poll(&mut fds, PollTimeout::ZERO)
+    };
+    step("poll", files, poll_both, |_, result| {
+        if let Ok(count) = result {
+            assert_eq!(count, 1, "status has something new");
+        }
+    });
+    let watch_both = |(exits, status): &mut (File, File)| {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&*exits, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        epoll.add(&*status, EpollEvent::new(EpollFlags::EPOLLPRI, 1))?;
+        Ok(epoll)
+    };
+    step("epoll", files, watch_both, |_, _| ());
 }

@@ -6,10 +6,13 @@
 //! A failed attack is a panic; what the kernel says of itself (KASAN, lockdep and the like) is looked
 //! for in its log, after each attack here and once more on the host.
 
+mod exits;
 mod fault_points;
 mod fuzz;
+mod idle_readers;
 mod races;
 mod resources;
+mod reused_pids;
 mod userfaultfd;
 
 use std::env;
@@ -20,7 +23,12 @@ use support::kernel_log::KernelLog;
 const USAGE: &str = "usage: abuse faults
        abuse fuzz CALLS [SEED]
        abuse races SECONDS [SEED]
-       abuse pinned-pids|many-processes|unread-files|open-close|load-unload [COUNT]
+       abuse reused-pids SECONDS [SEED]
+       abuse exits-unload|pollers-unload|exits-register ROUNDS [SEED]
+       abuse exits-lost|exits-count EXITS [SEED]
+       abuse idle-readers
+       abuse pinned-pids|pinned-namespaces|growth [COUNT]
+       abuse many-processes|unread-files|open-close|load-unload [COUNT]
        abuse memcg-limit
        abuse userfaultfd";
 
@@ -32,12 +40,20 @@ fn main() {
 
     let started = Instant::now();
     let mut log = KernelLog::from_now();
+    let seed = || numbers.get(1).copied().unwrap_or_else(entropy);
     match (*attack, &numbers[..]) {
         ("faults", []) => fault_points::run(),
-        ("fuzz", [calls]) => fuzz::run(*calls, entropy()),
-        ("fuzz", [calls, seed]) => fuzz::run(*calls, *seed),
-        ("races", [seconds]) => races::run(*seconds, entropy()),
-        ("races", [seconds, seed]) => races::run(*seconds, *seed),
+        ("fuzz", [calls] | [calls, _]) => fuzz::run(*calls, seed()),
+        ("races", [seconds] | [seconds, _]) => races::run(*seconds, seed()),
+        ("reused-pids", [seconds] | [seconds, _]) => reused_pids::run(*seconds, seed()),
+        ("exits-unload", [rounds] | [rounds, _]) => exits::against_unload(*rounds, seed()),
+        ("pollers-unload", [rounds] | [rounds, _]) => {
+            exits::pollers_against_unload(*rounds, seed())
+        }
+        ("exits-register", [rounds] | [rounds, _]) => exits::against_registering(*rounds, seed()),
+        ("exits-lost", [total] | [total, _]) => exits::lost(*total, seed()),
+        ("exits-count", [count]) => exits::count(*count),
+        ("idle-readers", []) => idle_readers::run(),
         ("userfaultfd", []) => userfaultfd::run(),
         (_, []) => resources::run(attack, None),
         (_, [count]) => resources::run(attack, Some(*count as usize)),

@@ -5,6 +5,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process;
 use std::thread;
@@ -12,19 +14,22 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use support::child::{Child, Parent};
+use support::exits;
 use support::module::{Machine, insmod, is_loaded, rmmod};
 use support::status::{self, PATH};
+use support::waiter::{FOR_INPUT, FOR_OUTPUT, FOR_PRIORITY, Way};
 
 /// One thing that is done again and again by a process of its own. Returns how often it came to pass.
 type Worker = fn(&mut Rng) -> u64;
 
-const WORKERS: [(&str, usize, Worker); 7] = [
+const WORKERS: [(&str, usize, Worker); 9] = [
     ("reader", 2, read_some),
     ("holder", 1, hold_open),
     ("writer", 2, register_many),
@@ -32,6 +37,8 @@ const WORKERS: [(&str, usize, Worker); 7] = [
     ("executor", 1, execute),
     ("namespaces", 1, visit_namespace),
     ("scribbler", 1, scribble),
+    ("follower", 1, follow_exits),
+    ("waiter", 2, wait_somehow),
 ];
 
 pub fn run(seconds: u64, seed: u64) {
@@ -93,9 +100,13 @@ fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// Opens the file, or returns [`None`] when it is not there at the moment.
+/// Opens the status file, or returns [`None`] when it is not there at the moment.
 fn open(options: &mut OpenOptions) -> Option<File> {
-    match options.open(PATH) {
+    open_at(PATH, options)
+}
+
+fn open_at(path: &str, options: &mut OpenOptions) -> Option<File> {
+    match options.open(path) {
         Ok(file) => Some(file),
         Err(e) => {
             // A file that goes away while it is being opened may also say that.
@@ -140,6 +151,63 @@ fn read_some(rng: &mut Rng) -> u64 {
         }
     }
     1
+}
+
+/// Reads exits as they come, for a while.
+fn follow_exits(rng: &mut Rng) -> u64 {
+    let Some(mut file) = open_at(
+        exits::PATH,
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK),
+    ) else {
+        return 0;
+    };
+    let mut text = Vec::new();
+    let mut buffer = vec![0; rng.usize(1..500)];
+    for _ in 0..rng.usize(1..200) {
+        match file.read(&mut buffer) {
+            Ok(len) => text.extend_from_slice(&buffer[..len]),
+            Err(e) if e.raw_os_error() == Some(libc::EIO) => return 0,
+            Err(e) => {
+                assert_eq!(e.raw_os_error(), Some(libc::EAGAIN), "exits: {e}");
+                // The next one, if it comes soon.
+                let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+                poll(&mut fds, 20u8).expect("poll");
+            }
+        }
+    }
+    let whole = text
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |end| end + 1);
+    exits::parse(&text[..whole]);
+    1
+}
+
+/// Waits on a file for what may come only with the unload.
+fn wait_somehow(rng: &mut Rng) -> u64 {
+    let on_status = rng.u32(..3) == 0;
+    let path = if on_status { PATH } else { exits::PATH };
+    let Some(mut file) = open_at(path, OpenOptions::new().read(true)) else {
+        return 0;
+    };
+    // Without a snapshot, status would not let it wait.
+    if on_status && unless_gone(file.read(&mut [0; 10])).is_none() {
+        return 0;
+    }
+    let ways: Vec<Way> = if on_status {
+        FOR_PRIORITY.to_vec()
+    } else {
+        FOR_INPUT
+            .into_iter()
+            .chain(FOR_PRIORITY)
+            .chain(FOR_OUTPUT)
+            .collect()
+    };
+    let way = ways[rng.usize(..ways.len())];
+    match way.wait(&file) {
+        Ok(_) | Err(Errno::EIO | Errno::ECANCELED) => 1,
+        Err(errno) => panic!("{way:?}: {errno}"),
+    }
 }
 
 /// Keeps files open from one load of the module to another, and uses them.

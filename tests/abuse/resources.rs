@@ -8,22 +8,20 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::process;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::wait::waitpid;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{self, Pid};
 
 use support::child::{Child, Parent};
 use support::crowd::Crowd;
-use support::leaks::{Kmemleak, Slabs};
+use support::leaks::{self, Kmemleak, Slabs};
 use support::module::Module;
 use support::status;
 use support::wait;
-
-/// What exited processes may keep, in registrations: the module updates after so many, whatever its timer says.
-const PINNED_MAX: usize = 16384;
 
 /// Objects that caches may have more of after an attack than before: what the kernel itself is at.
 const MARGIN: i64 = 500;
@@ -32,6 +30,8 @@ pub fn run(attack: &str, count: Option<usize>) {
     raise_limits();
     match attack {
         "pinned-pids" => register_and_exit(count.unwrap_or(50_000)),
+        "pinned-namespaces" => register_in_namespaces(count.unwrap_or(20_000)),
+        "growth" => register_growing(count.unwrap_or(200_000)),
         "many-processes" => register_crowd(count.unwrap_or(10_000)),
         "unread-files" => never_read_to_the_end(count.unwrap_or(1000)),
         "open-close" => open_again_and_again(count.unwrap_or(1_000_000)),
@@ -58,35 +58,137 @@ fn raise_limits() {
 
 /// Registers processes that exit at once, while no update is due for an hour.
 fn register_and_exit(count: usize) {
-    assert!(
-        count > PINNED_MAX,
-        "so few do not reach the bound of {PINNED_MAX}"
-    );
     let before = Slabs::count();
     let module = Module::without_updates();
     let file = status::writer();
     let started = Instant::now();
-    let (mut most, mut most_pids) = (0, 0);
+    let mut most = 0;
     for nth in 1..=count {
         register_one_that_exits(file.as_raw_fd());
         if nth % 500 == 0 {
             most = most.max(status::text().lines().count());
         }
-        if nth % 4000 == 0 {
-            most_pids = most_pids.max(Slabs::count().of("pid") - before.of("pid"));
+        if nth % 10_000 == 0 {
+            expect_bounded(&before, most);
         }
     }
     let rate = count as f64 / started.elapsed().as_secs_f64();
     println!("  {count} registered and exited, {rate:.0} a second");
-    println!("  at most {most} lines, {most_pids} more `struct pid` than before");
+    let pinned = expect_bounded(&before, most);
+    println!(
+        "  at most {most} lines; {} kB are pinned at the end",
+        pinned >> 10
+    );
     assert!(
-        most <= PINNED_MAX,
-        "{most} lines of processes that have exited"
+        most < count,
+        "{most} lines of processes that have exited, and no update: so few do not reach the bound"
     );
     assert!(most > 0, "no line was ever seen");
     drop(file);
     drop(module);
     expect_no_growth(&before);
+}
+
+/// Waits until what exited processes pin is within its bound, and returns it in bytes.
+fn expect_bounded(before: &Slabs, lines: usize) -> i64 {
+    let bound = leaks::most_pinned();
+    let started = Instant::now();
+    loop {
+        let pinned = Slabs::count().bytes() - before.bytes();
+        if pinned <= bound {
+            return pinned;
+        }
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "{pinned} bytes are pinned by up to {lines} lines of processes that have exited"
+        );
+    }
+}
+
+/// Processes that register themselves and exit, each in PID and user namespaces of its own, which its `struct pid` pins.
+fn register_in_namespaces(count: usize) {
+    for file in ["max_pid_namespaces", "max_user_namespaces"] {
+        let path = Path::new("/proc/sys/user").join(file);
+        fs::write(path, "1000000").unwrap_or_else(|e| panic!("{file}: {e}"));
+    }
+    let before = Slabs::count();
+    let module = Module::without_updates();
+    let file = status::writer();
+    let started = Instant::now();
+    let mut most = 0;
+    for nth in 1..=count {
+        let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWUSER;
+        let child = Child::start_in_new(namespaces, |_| {
+            assert_eq!(unistd::write(&file, b"1"), Ok(1), "registering itself");
+        });
+        child.reap();
+        if nth % 200 == 0 {
+            most = most.max(status::text().lines().count());
+        }
+        if nth % 2000 == 0 {
+            expect_bounded(&before, most);
+        }
+    }
+    let rate = count as f64 / started.elapsed().as_secs_f64();
+    println!("  {count} namespaces, {rate:.0} a second");
+    let pinned = expect_bounded(&before, most);
+    println!(
+        "  at most {most} lines; {} kB are pinned at the end",
+        pinned >> 10
+    );
+    assert!(
+        most < count,
+        "{most} lines of processes that have exited, and no update"
+    );
+    drop(file);
+    drop(module);
+    expect_no_growth(&before);
+}
+
+/// Registers more and more, and compares what a registration costs at the end with what it cost with 3000.
+fn register_growing(count: usize) {
+    const FEW: usize = 3000;
+    const BATCH: usize = 1000;
+    /// What caches may cost: the memory of all is larger than they are.
+    const FACTOR: u32 = 3;
+
+    assert!(count >= 4 * FEW, "there is nothing to compare");
+    let _module = Module::without_updates();
+    let crowd = Crowd::of(count);
+    let mut file = status::writer();
+    let mut text = String::with_capacity(16);
+    let mut batches = Vec::new();
+    for pids in crowd.pids().chunks(BATCH) {
+        let mut longest = Duration::ZERO;
+        let before = thread_time();
+        for pid in pids {
+            let start = thread_time();
+            register_one(&mut file, &mut text, *pid).expect("registering");
+            longest = longest.max(thread_time() - start);
+        }
+        batches.push(((thread_time() - before) / pids.len() as u32, longest));
+    }
+    // Of all that registering causes, also now and then.
+    let mean = |batches: &[(Duration, Duration)]| {
+        let sum: Duration = batches.iter().map(|(mean, _)| *mean).sum();
+        sum / batches.len() as u32
+    };
+    let longest = batches.iter().map(|(_, longest)| *longest).max();
+    let few = mean(&batches[..FEW / BATCH]);
+    let many = mean(&batches[batches.len() - batches.len() / 4..]);
+    println!("  a registration: {few:?} up to {FEW}, {many:?} up to {count}");
+    println!("  the longest of all: {:?}", longest.expect("a batch"));
+    assert!(
+        many <= FACTOR * few,
+        "the cost of a registration grows from {few:?} to {many:?}"
+    );
+    assert!(status::pids() == crowd.pids(), "not all are there");
+}
+
+fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .expect("the thread's clock")
+        .into()
 }
 
 /// Starts a process that shares our memory, and waits until it has registered itself and exited.

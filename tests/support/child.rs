@@ -8,7 +8,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -211,6 +212,25 @@ impl Child {
     /// Waits until the child's first thread sleeps, in a system call that a signal can interrupt.
     pub fn await_sleep(&self) {
         wait::until("the child to sleep", || state_of(self.pid) == 'S');
+    }
+
+    /// Waits until the child sleeps or has exited.
+    pub fn await_sleep_or_end(&self) {
+        wait::until("the child to sleep or end", || {
+            matches!(state_of(self.pid), 'S' | 'Z')
+        });
+    }
+
+    /// Returns whether the child exits within that time.
+    pub fn ends_within(&self, time: Duration) -> bool {
+        let start = Instant::now();
+        while !self.can_be_reaped() {
+            if start.elapsed() > time {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        true
     }
 
     /// Kills the child, and leaves it a zombie.

@@ -2,6 +2,7 @@
 
 //! Thousands of processes at little cost: they share the memory of one, and none of them ever runs after its start.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
 
@@ -18,24 +19,36 @@ const STACK: usize = 4096;
 pub struct Crowd {
     pids: Vec<i32>,
     holder: Child,
+    ending: Cell<bool>,
 }
 
 impl Crowd {
     pub fn of(size: usize) -> Self {
         let holder = Child::start(|parent| hold(parent, size));
         let pids = (0..size).map(|_| holder.hear() as i32).collect();
-        Self { pids, holder }
+        Self {
+            pids,
+            holder,
+            ending: Cell::new(false),
+        }
     }
 
     /// Their numbers, in the order of their start.
     pub fn pids(&self) -> &[i32] {
         &self.pids
     }
+
+    /// Begins to end them, one after the other, and does not wait for it.
+    pub fn begin_to_end(&self) {
+        if !self.ending.replace(true) {
+            self.holder.go();
+        }
+    }
 }
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        self.holder.go();
+        self.begin_to_end();
         self.holder.await_zombie();
     }
 }

@@ -12,6 +12,7 @@ pub mod exits;
 pub mod kernel_log;
 pub mod leaks;
 pub mod module;
+pub mod shared;
 pub mod status;
 pub mod trace;
 pub mod wait;

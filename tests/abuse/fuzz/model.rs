@@ -2,18 +2,21 @@
 
 //! The processes that are there, and what the file must show of them.
 
+use std::collections::{HashSet, VecDeque};
 use std::fmt::Write;
+use std::fs::File;
 
 use fastrand::Rng;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
-use nix::unistd::Pid;
+use nix::unistd::{self, Pid};
 
 use super::Counter;
 use super::memory::Edge;
 use super::open_file::Pipe;
 use support::child::{Child, getpid, gettid};
 use support::contract::{self, Meaning};
+use support::exits::{self, Record};
 use support::status;
 
 const LIVING: usize = 24;
@@ -39,16 +42,38 @@ struct Entry {
     may_vanish: bool,
 }
 
+/// What an open file of exits has to tell.
+struct Exits {
+    file: File,
+    /// The beginning of a line whose end has not been read yet.
+    begun: Vec<u8>,
+    /// The processes that have exited since, in order.
+    expected: VecDeque<i32>,
+}
+
+impl Exits {
+    fn open() -> Self {
+        Self {
+            file: exits::open_nonblocking(),
+            begun: Vec::new(),
+            expected: VecDeque::new(),
+        }
+    }
+}
+
 pub struct Model {
     living: Vec<Living>,
-    zombies: Vec<Child>,
+    zombies: Vec<Living>,
     /// Numbers of processes that have been reaped.
     free: Vec<i32>,
     next_identity: u64,
     entries: Vec<Entry>,
+    /// All numbers of processes that are not ours and were registered.
+    foreign: HashSet<i32>,
     /// How many PIDs were taken, also of processes that were registered already.
     registrations: usize,
     updates: bool,
+    exits: Exits,
     pub edge: Edge,
     pub pipe: Pipe,
 }
@@ -61,8 +86,10 @@ impl Model {
             free: Vec::new(),
             next_identity: 0,
             entries: Vec::new(),
+            foreign: HashSet::new(),
             registrations: 0,
             updates,
+            exits: Exits::open(),
             edge: Edge::new(),
             pipe: Pipe::new(),
         };
@@ -112,12 +139,12 @@ impl Model {
     pub fn end_one(&mut self, rng: &mut Rng) {
         if self.zombies.len() > 4 {
             let zombie = self.zombies.swap_remove(rng.usize(..self.zombies.len()));
-            self.free.push(zombie.end());
+            self.free.push(zombie.child.end());
         }
         if self.living.len() <= LIVING / 2 {
             return;
         }
-        let dead = self.living.swap_remove(rng.usize(..self.living.len()));
+        let mut dead = self.living.swap_remove(rng.usize(..self.living.len()));
         for entry in self
             .entries
             .iter_mut()
@@ -126,7 +153,65 @@ impl Model {
             entry.may_vanish = true;
         }
         dead.child.kill();
-        self.zombies.push(dead.child);
+        dead.thread = None;
+        if self
+            .entries
+            .iter()
+            .any(|entry| entry.identity == dead.identity)
+        {
+            self.exits.expected.push_back(dead.child.pid());
+        }
+        self.zombies.push(dead);
+    }
+
+    /// Reads some of the exits, and compares them.
+    pub fn read_exits(&mut self, rng: &mut Rng, counter: &mut Counter) {
+        counter.call();
+        let exits = &mut self.exits;
+        let mut piece = vec![0; rng.usize(1..100)];
+        match unistd::read(&exits.file, &mut piece) {
+            Ok(len) => exits.begun.extend_from_slice(&piece[..len]),
+            Err(errno) => {
+                assert_eq!(errno, Errno::EAGAIN, "a read of exits");
+                assert!(
+                    exits.begun.is_empty() && exits.expected.is_empty(),
+                    "exits end with {:?}, and {:?} have not been told of",
+                    String::from_utf8_lossy(&exits.begun),
+                    exits.expected
+                );
+            }
+        }
+        while let Some(end) = exits.begun.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = exits.begun.drain(..=end).collect();
+            let [Record::Exit(line)] = exits::parse(&line)[..] else {
+                panic!("records of exits are lost")
+            };
+            if exits.expected.front() == Some(&line.pid) {
+                exits.expected.pop_front();
+                continue;
+            }
+            assert!(
+                self.foreign.contains(&line.pid),
+                "an exit of {}, and the next is one of {:?}",
+                line.pid,
+                exits.expected
+            );
+        }
+    }
+
+    /// Returns whether the number of a process that has gone may be that of one which is not ours.
+    fn is_taken(&self, entry: &Entry) -> bool {
+        let mut zombies = self.zombies.iter();
+        zombies.all(|zombie| zombie.identity != entry.identity) && exists(entry.number)
+    }
+
+    /// Returns whether the number of an entry is another process's of ours by now.
+    fn is_reused(&self, entry: &Entry) -> bool {
+        let mut owners = self.living.iter().chain(&self.zombies);
+        owners.any(|owner| {
+            let own = owner.child.pid() == entry.number || owner.thread == Some(entry.number);
+            own && owner.identity != entry.identity
+        })
     }
 
     /// Returns a number to write.
@@ -135,7 +220,7 @@ impl Model {
         let or_living = |number: Option<i32>| number.unwrap_or(living.child.pid());
         match rng.u32(..100) {
             0..6 => or_living(living.thread),
-            6..9 => or_living(self.zombies.last().map(Child::pid)),
+            6..9 => or_living(self.zombies.last().map(|zombie| zombie.child.pid())),
             9..12 => or_living(self.free.last().copied()),
             12 => *[1, 2, getpid()].get(rng.usize(..3)).expect("one of three"),
             // No kernel has so many processes.
@@ -149,7 +234,12 @@ impl Model {
         let ours = |one: &&Living| one.child.pid() == number || one.thread == Some(number);
         if let Some(living) = self.living.iter().find(ours) {
             Some((living.identity, living.child.pid()))
-        } else if self.zombies.iter().any(|zombie| zombie.pid() == number) || !exists(number) {
+        } else if self
+            .zombies
+            .iter()
+            .any(|zombie| zombie.child.pid() == number)
+            || !exists(number)
+        {
             None
         } else {
             Some((FOREIGN + number as u64, number))
@@ -203,6 +293,9 @@ impl Model {
             if identity > FOREIGN && got == written && !exists(*number) {
                 return written;
             }
+            if identity > FOREIGN {
+                self.foreign.insert(pid);
+            }
             if !self.entries.iter().any(|entry| entry.identity == identity) {
                 let may_vanish = identity > FOREIGN && pid != 1 && pid != getpid();
                 self.entries.push(Entry {
@@ -234,7 +327,8 @@ impl Model {
         let mut lines = lines.iter().rev().peekable();
         let mut shown = Vec::new();
         for entry in self.entries.iter().rev() {
-            let line = lines.next_if(|line| line.pid == entry.number);
+            let reused = self.is_reused(entry);
+            let line = lines.next_if(|line| line.pid == entry.number && !reused);
             match line {
                 Some(line) if line.ms < entry.ms => {
                     return Err(format!(
@@ -247,6 +341,10 @@ impl Model {
                 }
                 Some(line) => shown.push(Some(line.ms)),
                 None if entry.may_vanish && !undisturbed => shown.push(None),
+                // Until its number is free again.
+                None if reused || entry.may_vanish && self.is_taken(entry) => {
+                    shown.push(Some(entry.ms));
+                }
                 None => {
                     return Err(format!(
                         "{} is missing or misplaced; {}",

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Readers of the lowest priority, which are preempted inside a read and then wait for their processor behind two busy
+//! loops. They must delay nobody.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use support::child::{self, Child};
+use support::cputime;
+use support::crowd::Crowd;
+use support::module::{Machine, insmod, rmmod};
+use support::status;
+
+const INTERVAL_MS: u64 = 500;
+
+/// What anything may take longer than without the idle readers. With a lock that they hold it takes 2 to 200 s.
+const MORE: Duration = Duration::from_millis(1000);
+/// The same for the unload. For this procfs itself waits until each read that has begun is done.
+const UNLOAD_MORE: Duration = Duration::from_secs(30);
+
+/// How often each is measured; the longest counts.
+const TRIES: usize = 5;
+
+/// The longest times of what root does.
+#[derive(Debug)]
+struct Times {
+    read: Duration,
+    write: Duration,
+    /// From a registration to the update that tells its time.
+    update: Duration,
+    /// From SIGKILL to the end of a process that reads all the while.
+    kill: Duration,
+}
+
+pub fn run() {
+    let cpus = cputime::cpus();
+    let [ours, .., theirs] = cpus[..] else {
+        panic!("this takes two processors, and there are {cpus:?}")
+    };
+    cputime::pin(ours);
+    // SAFETY: The call takes integers only.
+    assert_eq!(
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) },
+        0,
+        "nice"
+    );
+
+    let machine = Machine::take();
+    for lines in [300, 3000] {
+        for readers in [1, 4, 24] {
+            attack(lines, readers, theirs);
+        }
+    }
+    drop(machine);
+}
+
+fn attack(lines: usize, readers: usize, theirs: usize) {
+    let load = || insmod(&[("interval_ms", &INTERVAL_MS.to_string())]).expect("insmod");
+    let crowd = Crowd::of(lines);
+    load();
+    status::register_all(crowd.pids());
+    let without = measure();
+    let unload_without = unload();
+
+    load();
+    status::register_all(crowd.pids());
+    let idle: Vec<Child> = (0..readers).map(|_| start_idle_reader(theirs)).collect();
+    // All are reading by now.
+    idle.iter().for_each(|reader| _ = reader.hear());
+    let busy: Vec<Child> = (0..2).map(|_| start_busy_loop(theirs)).collect();
+    // So that each of them is preempted, wherever it is.
+    busy.iter().for_each(|busy| _ = busy.hear());
+    let with = measure();
+    let unload_with = unload();
+    println!("  {lines} lines: {without:?}, unload {unload_without:?}");
+    println!("  with {readers} idle readers: {with:?}, unload {unload_with:?}");
+    for (what, without, with, more) in [
+        ("a read", without.read, with.read, MORE),
+        ("a write", without.write, with.write, MORE),
+        ("an update", without.update, with.update, MORE),
+        ("a kill", without.kill, with.kill, MORE),
+        ("the unload", unload_without, unload_with, UNLOAD_MORE),
+    ] {
+        assert!(
+            with <= 10 * without + more,
+            "{what} waits for idle readers: {with:?}, and {without:?} without them"
+        );
+    }
+}
+
+/// Starts a reader that runs only when nobody else wants the processor. It tells of its first read.
+fn start_idle_reader(cpu: usize) -> Child {
+    Child::start(|parent| {
+        cputime::pin(cpu);
+        // SAFETY: The call takes integers only.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
+        let mut file = status::reader();
+        let mut text = String::new();
+        file.read_to_string(&mut text).expect("read");
+        parent.tell(0);
+        let parameter = libc::sched_param { sched_priority: 0 };
+        // SAFETY: The parameter is valid.
+        let error = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameter) };
+        assert_eq!(error, 0, "SCHED_IDLE");
+        loop {
+            text.clear();
+            // Until the module goes.
+            if file
+                .rewind()
+                .and_then(|()| file.read_to_string(&mut text))
+                .is_err()
+            {
+                parent.wait_forever();
+            }
+        }
+    })
+}
+
+fn start_busy_loop(cpu: usize) -> Child {
+    Child::start(|parent| {
+        cputime::pin(cpu);
+        // SAFETY: The call takes integers only.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
+        parent.tell(0);
+        child::burn_ms(u64::MAX)
+    })
+}
+
+fn timed<T>(action: impl FnOnce() -> T) -> Duration {
+    let start = Instant::now();
+    action();
+    start.elapsed()
+}
+
+fn measure() -> Times {
+    let mut times = Times {
+        read: Duration::ZERO,
+        write: Duration::ZERO,
+        update: Duration::ZERO,
+        kill: Duration::ZERO,
+    };
+    for _ in 0..TRIES {
+        times.read = times.read.max(timed(status::text));
+        let witness = Child::burnt(5);
+        times.write = times.write.max(timed(|| status::register(witness.pid())));
+        times.update = times.update.max(timed(|| await_ms_of(witness.pid())));
+        let reader = Child::start(|parent| {
+            parent.tell(0);
+            loop {
+                status::text();
+            }
+        });
+        reader.hear();
+        times.kill = times.kill.max(timed(|| {
+            reader.signal(Signal::SIGKILL);
+            reader.reap();
+        }));
+    }
+    times
+}
+
+/// Reads until the process has a time. It fails only if nothing comes at all.
+fn await_ms_of(pid: i32) {
+    let mut file: File = status::reader();
+    let start = Instant::now();
+    loop {
+        let mut text = String::new();
+        file.rewind().expect("seek");
+        file.read_to_string(&mut text).expect("read");
+        let lines = status::parse(&text);
+        if lines.iter().any(|line| line.pid == pid && line.ms > 0) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(300), "no update came");
+    }
+}
+
+fn unload() -> Duration {
+    timed(|| rmmod().expect("rmmod"))
+}
