@@ -108,7 +108,8 @@ fn report_absent(figure: &str, subject: &str, count: usize) {
 }
 
 fn report(figure: &str, subject: &str, count: usize, value: f64) {
-    println!("{figure}\t{subject}\t{count}\t{value:.1}");
+    let decimals = if value.abs() < 10.0 { 3 } else { 1 };
+    println!("{figure}\t{subject}\t{count}\t{value:.decimals$}");
 }
 
 /// How often timer and work run while nothing is registered.

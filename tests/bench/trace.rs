@@ -40,6 +40,10 @@ const INTERRUPTS: [&str; 4] = [
     "irq/softirq_exit",
 ];
 
+/// What the processor does before and after these, at most; so a short hold with an interrupt in it does
+/// not count.
+const AROUND_AN_INTERRUPT: u64 = 3000;
+
 /// The timer and work functions of `module` that run within `time`.
 pub fn watch(time: Duration, module: &str) -> Result<Vec<Event>> {
     record_events(&[WORK, TIMERS].concat(), module, || {
@@ -81,9 +85,12 @@ fn record_events(
 }
 
 /// The instructions from a spin lock's taking to its giving back, by `module` during `action`: the
-/// longest, or 0 if it took none. Those of the tracer itself are in it, those of interrupts are not.
+/// longest, or 0 if it took none.
+///
+/// Those of interrupts are not in it. Those of the tracer are, once, for the taking; but not those for
+/// locks that the kernel took meanwhile.
 pub fn longest_hold(module: &str, action: impl FnOnce() -> Result) -> Result<u64> {
-    set("buffer_size_kb", "32768")?;
+    set("buffer_size_kb", "65536")?;
     set("set_ftrace_filter", LOCK_FUNCTIONS)?;
     set("options/sym-addr", "1")?;
     set("current_tracer", "function")?;
@@ -91,36 +98,68 @@ pub fn longest_hold(module: &str, action: impl FnOnce() -> Result) -> Result<u64
     record(action)?;
     enable(&INTERRUPTS, "0")?;
     expect_all_recorded()?;
-
     // A line ends with "FUNCTION <ADDRESS> <-CALLER <ADDRESS>".
     let text = text_of(module)?;
-    let events = recorded(|line| match caller(line) {
-        Some(address) => text.contains(&address),
-        None => INTERRUPTS.iter().any(|event| names(line, event)),
+    let events = recorded(|line| {
+        caller(line).is_some() || INTERRUPTS.iter().any(|event| names(line, event))
     })?;
     set("current_tracer", "nop")?;
     set("set_ftrace_filter", "")?;
     set("buffer_size_kb", "2048")?;
 
-    let (mut longest, mut held_since, mut interrupted_at) = (0, None, None);
+    // In the shortest of all holds, next to nothing happens but that the taking is traced.
+    let pairs = events.windows(2).filter(|pair| {
+        pair[0].name.starts_with("_raw_spin_lock") && pair[1].name.starts_with("_raw_spin_unlock")
+    });
+    let traced = pairs.map(|pair| pair[1].time - pair[0].time).min();
+    let traced = traced.unwrap_or_default();
+
+    let (mut longest, mut held, mut interrupted_at) = (0, Vec::<Hold>::new(), None);
+    let not_theirs = |held: &mut Vec<Hold>, time| {
+        held.iter_mut().for_each(|hold| hold.others += time);
+    };
     for event in &events {
-        match event.name.as_str() {
-            name if name.contains("unlock") => {
-                if let Some(start) = held_since.take() {
-                    longest = longest.max(event.time - start);
+        let name = event.name.as_str();
+        let function = name.split(' ').next().unwrap_or_default();
+        match caller(name) {
+            Some(_) if interrupted_at.is_some() => {}
+            Some(address) if text.contains(&address) => {
+                if let Some(kind) = function.strip_prefix("_raw_spin_lock") {
+                    held.push(Hold {
+                        kind: kind.replace("irqsave", "irqrestore"),
+                        start: event.time,
+                        others: 0,
+                    });
+                } else if let Some(kind) = function.strip_prefix("_raw_spin_unlock") {
+                    match held.pop() {
+                        Some(last) if last.kind == kind => {
+                            let hold = event.time.saturating_sub(last.start + last.others);
+                            longest = longest.max(hold);
+                        }
+                        // It was taken before the recording, or by a function of the kernel.
+                        other => held.extend(other),
+                    }
                 }
             }
-            // The helper of a lock calls the lock itself.
-            name if name.contains("_lock") => held_since = held_since.or(Some(event.time)),
-            name if name.contains("_entry") => interrupted_at = interrupted_at.or(Some(event.time)),
-            _ => {
-                if let (Some(held), Some(start)) = (&mut held_since, interrupted_at.take()) {
-                    *held += event.time - start;
+            Some(_) => not_theirs(&mut held, traced),
+            None if name.contains("_entry") => interrupted_at = Some(event.time),
+            None => {
+                if let Some(start) = interrupted_at.take() {
+                    not_theirs(&mut held, event.time - start + AROUND_AN_INTERRUPT);
                 }
             }
         }
     }
     Ok(longest)
+}
+
+/// A spin lock that is held.
+struct Hold {
+    /// What the name of the function ends with that gives it back.
+    kind: String,
+    start: u64,
+    /// What does not count.
+    others: u64,
 }
 
 /// Whether `line` is of the event at this path.

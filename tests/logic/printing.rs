@@ -11,7 +11,10 @@ fn expect_line(pid: u32, nsec: u64) {
     let expected = format!("{pid}: {}\n", nsec / 1_000_000);
     // The second line must show nothing of the first.
     for _ in 0..2 {
-        assert_eq!(String::from_utf8_lossy(formatter.process(pid, nsec)), expected);
+        assert_eq!(
+            String::from_utf8_lossy(formatter.process(pid, nsec)),
+            expected
+        );
         formatter.process(u32::MAX, u64::MAX);
     }
     assert!(expected.len() <= LINE_MAX);
