@@ -11,6 +11,7 @@ use crate::Result;
 use crate::clock::instructions;
 use crate::measure::Cost;
 use crate::measure::batch;
+use crate::memory;
 use crate::memory::NO_UPDATE;
 use crate::processes::Sleepers;
 use crate::read_to_end;
@@ -86,6 +87,7 @@ impl Registration {
         let mut file = subject.register(first)?;
         // The first half settles.
         sleep(2 * INTERVAL);
+        memory::shrink()?;
 
         let mut window = 0..0;
         let mut cost = None;

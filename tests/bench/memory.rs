@@ -117,6 +117,18 @@ fn vmalloc() -> Result<i64> {
     Ok(bytes)
 }
 
+/// Takes from the allocator what it has kept of what was freed: whoever needs memory next has to find
+/// new pages, however much was in use before.
+pub fn shrink() -> Result {
+    for cache in fs::read_dir("/sys/kernel/slab")? {
+        let cache = cache?;
+        if cache.file_name().to_string_lossy().starts_with("kmalloc") {
+            fs::write(cache.path().join("shrink"), "1")?;
+        }
+    }
+    Ok(())
+}
+
 /// The memory of one registration of a live process.
 pub fn per_registration(subject: &Subject, pids: &[Vec<u8>]) -> Result {
     let _module = subject.load(NO_UPDATE)?;
