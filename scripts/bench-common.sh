@@ -41,7 +41,7 @@ header() {
     local release
     release=$(cat "$kernel/release" 2>/dev/null || cat "$kernel/include/config/kernel.release")
     echo '# SPDX-License-Identifier: GPL-2.0'
-    echo "# made by: $*"
+    echo "# made by: ${*% }"
     echo "# commit: $(git describe --always --dirty --exclude='*' 2>/dev/null || echo unknown)"
     [ -z "$before" ] || echo "# before: $(git rev-parse --short "$before")"
     echo "# kernel: $release"
