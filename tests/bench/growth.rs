@@ -62,12 +62,17 @@ fn at(subject: &Subject, sleepers: &mut Sleepers) -> Result {
     report("growth-longest-write", registration.cost.longest);
     report("growth-update", registration.update / count as f64);
 
-    let mut drop = f64::MAX;
-    for _ in 0..REPETITIONS {
-        drop = drop.min(dropping(subject, sleepers)?);
-        sleepers.grow(count)?;
+    // The same of a stretch in the middle at each size, and spread over all.
+    let middle = count / 2 - SIZES[0] / 2;
+    let stretch = middle..middle + SIZES[0];
+    for (figure, range) in [("growth-drop", stretch), ("growth-drop-spread", 0..count)] {
+        let mut least = f64::MAX;
+        for _ in 0..REPETITIONS {
+            least = least.min(dropping(subject, sleepers, range.clone())?);
+            sleepers.grow(count)?;
+        }
+        report(figure, least);
     }
-    report("growth-drop", drop);
     Ok(())
 }
 
@@ -125,15 +130,15 @@ fn beyond_usual(runs: &[Range<u64>], moment: u64) -> Result<(f64, f64)> {
     }
 }
 
-/// What an update takes to drop one process that has exited.
-fn dropping(subject: &Subject, sleepers: &mut Sleepers) -> Result<f64> {
+/// What an update takes to drop one process of `range` that has exited.
+fn dropping(subject: &Subject, sleepers: &mut Sleepers, range: Range<usize>) -> Result<f64> {
     let _module = subject.load(INTERVAL)?;
     subject.register_fast(sleepers.written())?;
     sleep(2 * INTERVAL);
     let mut moment = 0;
     let runs = trace::work(subject.module, || {
         moment = instructions();
-        sleepers.thin_out(EXITS)?;
+        sleepers.thin_out(range, EXITS)?;
         sleep(AFTERWARDS);
         Ok(())
     })?;

@@ -5,6 +5,7 @@
 use std::arch::asm;
 use std::fs;
 use std::io::Error;
+use std::ops::Range;
 
 use nix::sys::resource::Resource;
 use nix::sys::resource::setrlimit;
@@ -59,12 +60,13 @@ impl Sleepers {
         Ok(())
     }
 
-    /// Ends and reaps `count` of them, taken evenly from among all.
-    pub fn thin_out(&mut self, count: usize) -> Result {
-        let step = self.pids.len() / count;
+    /// Ends and reaps `count` of those in `range`, taken evenly from among them.
+    pub fn thin_out(&mut self, range: Range<usize>, count: usize) -> Result {
+        let step = range.len() / count;
+        let is_doomed = |i: usize| range.contains(&i) && (i - range.start) % step == 0;
         let (mut doomed, mut rest) = (Self::default(), Self::default());
         for (i, (pid, written)) in self.pids.drain(..).zip(self.written.drain(..)).enumerate() {
-            let to = match i % step == 0 && doomed.pids.len() < count {
+            let to = match is_doomed(i) && doomed.pids.len() < count {
                 true => &mut doomed,
                 false => &mut rest,
             };
