@@ -86,8 +86,9 @@ use kernel::{
 /// How many records are kept for all files together.
 const KEPT: usize = 16384;
 
-/// How much memory the processes of these records may pin, in bytes.
-const PINNED_MAX: usize = 2 << 20;
+/// How much memory the processes of these records may pin, in bytes: enough for as many as are kept, if
+/// they do not each pin a PID namespace.
+const PINNED_MAX: usize = 3 << 20;
 
 /// How many first threads may be pinned until they are off their CPU.
 const RUNNING_MAX: usize = 128;

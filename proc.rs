@@ -159,6 +159,9 @@ impl Drop for Dir {
 ///
 /// A file without [`size`](Self::size) is a stream: it has no position, and `lseek()` and `pread()`
 /// fail with `ESPIPE`.
+///
+/// A read that comes from `splice()` or `sendfile()` must not sleep either: the kernel may hold the
+/// lock of a pipe meanwhile (`splice_file_to_pipe()`), and the pipe's reader would wait for the file.
 #[vtable]
 pub(crate) trait FileOps: Sized + 'static {
     /// What the file itself owns.
@@ -231,13 +234,16 @@ impl Reader<'_> {
         unsafe { (*self.kiocb.as_ptr()).ki_pos }
     }
 
-    /// Returns whether the read must not sleep (`O_NONBLOCK`, `RWF_NOWAIT`).
-    pub(crate) fn is_nonblocking(&self) -> bool {
+    /// Returns whether the read must not sleep: `O_NONBLOCK`, `RWF_NOWAIT`, or memory that is not
+    /// that of a user, as in a splice.
+    pub(crate) fn is_nonblocking(&mut self) -> bool {
         let kiocb = self.kiocb.as_ptr();
-        // SAFETY: By the type's invariant the `kiocb` and its file are valid.
+        // SAFETY: By the type's invariant the `kiocb`, its file and the `iov_iter` are valid.
         unsafe {
+            let kind = u32::from((*self.iov.as_raw()).iter_type);
             (*kiocb).ki_flags & layout::IOCB_NOWAIT_FLAG as c_int != 0
                 || (*(*kiocb).ki_filp).f_flags & bindings::O_NONBLOCK != 0
+                || (kind != bindings::iter_type_ITER_UBUF && kind != bindings::iter_type_ITER_IOVEC)
         }
     }
 

@@ -72,9 +72,9 @@ use kernel::{
 
 /// How much memory exited processes may pin before an update is due, whatever the timer says.
 ///
-/// While that update is on its way more may exit. So this is half of the 8 MiB that must not be
-/// exceeded; the records of exits have a quarter.
-const EXITED_MAX: usize = 4 << 20;
+/// While that update is on its way more may exit. So this is well below the 8 MiB that must not be
+/// exceeded, of which the records of exits may have 3.
+const EXITED_MAX: usize = 3 << 20;
 
 /// The size of a block, with all that belongs to it.
 const BLOCK_SIZE: usize = 2048;
@@ -85,7 +85,7 @@ const BLOCK_LEN: usize =
 const _: () = assert!(size_of::<Node<Block>>() <= BLOCK_SIZE);
 
 /// How many processes are registered, or dropped, in one hold of the lock.
-const BATCH: usize = 6;
+const BATCH: usize = 4;
 
 /// How many numbers are looked up in one hold of the lock, to see who has them now.
 const LOOKUPS: usize = 6;
