@@ -15,18 +15,21 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
+use nix::poll::PollFlags;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
     sendmsg, socketpair,
 };
+use nix::unistd::Pid;
 
 use support::child::{self, Child, Parent};
 use support::crowd::Crowd;
-use support::exits::{self, KEPT, Record, Stream};
+use support::exits::{self, KEPT, Record, Stream, events};
 use support::module::Module;
 use support::status;
 use support::wait;
+use support::waiter::Way;
 
 /// Starts a child and registers it.
 fn registered() -> Child {
@@ -358,20 +361,24 @@ fn an_invisible_exit_wakes_nobody() {
         let other = registered();
         let mut inside = Stream::open();
         parent.tell(0);
-        // Wakes once, and then there is something.
-        wait::readable("an exit inside", inside.file());
+        // Returns once, and then there is something.
+        Way::Poll(PollFlags::POLLIN)
+            .wait(inside.file())
+            .expect("poll");
         assert_eq!(inside.pids(), [other.pid()]);
+        parent.tell(0);
     });
     child.hear();
-    let waiter = numbers_of_children(child.pid());
     child.await_sleep();
     for _ in 0..20 {
         let pid = end(registered());
         outside.await_ms_of(pid);
-        assert_eq!(child::state_of(child.pid()), 'S');
+        let returned = events(child.ear(), PollFlags::POLLIN);
+        assert_eq!(returned, PollFlags::empty(), "poll has returned");
     }
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(waiter[0]), Signal::SIGKILL).expect("kill");
-    child.finish();
+    let inner = numbers_of_children(child.pid())[0];
+    kill(Pid::from_raw(inner), Signal::SIGKILL).expect("kill");
+    child.hear();
 }
 
 /// Returns the numbers of the children of a process.

@@ -148,7 +148,7 @@ impl Child {
     }
 
     fn try_hear(&self) -> Option<i64> {
-        wait::readable("a word of the child", &self.from);
+        wait::word_of_child(&self.from);
         let mut kind = [0];
         match (&self.from).read_exact(&mut kind) {
             Ok(()) => {}

@@ -11,6 +11,7 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module};
+use nix::unistd::alarm;
 
 static MACHINE: Mutex<()> = Mutex::new(());
 
@@ -25,6 +26,10 @@ impl Machine {
         let only = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         if is_loaded() {
             rmmod().expect("unloading what an earlier test has left");
+        }
+        // A test that hangs ends the whole program, instead of the patience of who runs it.
+        if let Ok(seconds) = env::var("MP1_TEST_TIMEOUT") {
+            alarm::set(seconds.parse().expect("MP1_TEST_TIMEOUT is a number"));
         }
         Self { _only: only }
     }

@@ -34,7 +34,16 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Returns as soon as there is something to read, or nothing will ever come.
 pub fn readable(what: &str, file: impl AsFd) {
-    let end = Instant::now() + CHILD_DEADLINE;
+    readable_within(DEADLINE, what, file);
+}
+
+/// The same for the next word of a child, which may be that it is done with much.
+pub(crate) fn word_of_child(file: impl AsFd) {
+    readable_within(CHILD_DEADLINE, "a word of the child", file);
+}
+
+fn readable_within(deadline: Duration, what: &str, file: impl AsFd) {
+    let end = Instant::now() + deadline;
     loop {
         let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, 1000u16) {

@@ -13,6 +13,7 @@ use nix::sys::select::{FdSet, select};
 use nix::unistd;
 
 use crate::child::Child;
+use crate::wait;
 
 /// The position of a call that uses that of the open file.
 const CURRENT: u64 = u64::MAX;
@@ -36,9 +37,13 @@ pub enum Way {
     Epoll(EpollFlags),
     /// io_uring's `IORING_OP_POLL_ADD`.
     UringPoll(PollFlags),
-    /// io_uring's `IORING_OP_READ`.
+    /// io_uring's `IORING_OP_READ`, of [`URING_READ_LEN`] bytes.
     UringRead,
 }
+
+/// Less than the shortest line. io_uring takes a file in `/proc` for one on a disk, and so `IORING_OP_READ` waits until all
+/// bytes that were asked for have come (`need_complete_io()`).
+pub const URING_READ_LEN: usize = 4;
 
 /// All ways to wait for something to read.
 pub const FOR_INPUT: [Way; 8] = [
@@ -106,7 +111,7 @@ impl Way {
             }
             Self::UringRead => {
                 let fd = types::Fd(file.as_raw_fd());
-                let mut buffer = [0; 4096];
+                let mut buffer = [0; URING_READ_LEN];
                 let read = opcode::Read::new(fd, buffer.as_mut_ptr(), buffer.len() as u32)
                     .offset(CURRENT)
                     .build();
@@ -121,13 +126,26 @@ impl Way {
     pub fn start(self, file: &File) -> Child {
         let child = Child::start(|parent| {
             parent.tell(0);
-            let result = self.wait(file).unwrap_or_else(|errno| -(errno as i32));
-            parent.tell(result.into());
+            parent.tell(number(self.wait(file)));
         });
         child.hear();
         child.await_sleep();
         child
     }
+
+    /// Returns what [`wait`](Self::wait) returns in a child, so that a wait that does not end fails the test.
+    pub fn wait_in_child(self, file: &File) -> Result<i32, Errno> {
+        let child = Child::start(|parent| parent.tell(number(self.wait(file))));
+        wait::readable(&format!("{self:?} to return"), child.ear());
+        match child.hear() as i32 {
+            error @ ..0 => Err(Errno::from_raw(-error)),
+            told => Ok(told),
+        }
+    }
+}
+
+fn number(result: Result<i32, Errno>) -> i64 {
+    result.unwrap_or_else(|errno| -(errno as i32)).into()
 }
 
 /// Does one operation of io_uring.

@@ -17,7 +17,7 @@ use super::{end, end_and_measure, registered};
 use support::child::{self, Child};
 use support::exits::{self, Stream, events};
 use support::module::Module;
-use support::waiter::{FOR_INPUT, FOR_OUTPUT, FOR_PRIORITY, Way};
+use support::waiter::{FOR_INPUT, FOR_OUTPUT, FOR_PRIORITY, URING_READ_LEN, Way};
 
 /// All that can be asked for.
 const ALL: PollFlags = PollFlags::POLLIN
@@ -77,7 +77,8 @@ fn every_way_to_wait_for_input_wakes_at_an_exit() {
         let len = end_and_measure(child, &mut Stream::open());
         // One set, or EPOLLIN, which alone was asked for.
         let expected = match way {
-            Way::Read | Way::UringRead => len as i64,
+            Way::Read => len as i64,
+            Way::UringRead => URING_READ_LEN as i64,
             _ => 1,
         };
         assert_eq!(waiter.hear(), expected, "{way:?}");
@@ -90,7 +91,10 @@ fn every_way_to_wait_for_input_returns_at_once_where_there_is_something() {
     for way in FOR_INPUT {
         let file = exits::open();
         end(registered());
-        assert!(way.wait(&file).is_ok_and(|told| told > 0), "{way:?}");
+        assert!(
+            way.wait_in_child(&file).is_ok_and(|told| told > 0),
+            "{way:?}"
+        );
     }
 }
 
@@ -331,12 +335,39 @@ fn io_uring_reports_once_for_each_that_comes_if_it_is_asked_to() {
 }
 
 #[test]
-fn io_uring_reads_a_nonblocking_file_without_waiting() {
+fn io_uring_reads_lines_as_they_come_if_it_is_asked_for_each_of_many_reads() {
+    const GROUP: u16 = 7;
+    const LEN: usize = 64;
+    const BUFFERS: u16 = 16;
+
     let _module = Module::without_updates();
     let file = exits::open_nonblocking();
-    assert_eq!(Way::UringRead.wait(&file), Err(Errno::EAGAIN));
-    let len = end_and_measure(registered(), &mut Stream::open());
-    assert_eq!(Way::UringRead.wait(&file), Ok(len as i32));
+    let mut stream = Stream::open();
+    let mut ring = IoUring::new(4).expect("io_uring_setup");
+    let mut buffers = vec![0; LEN * usize::from(BUFFERS)];
+    let provide =
+        opcode::ProvideBuffers::new(buffers.as_mut_ptr(), LEN as i32, BUFFERS, GROUP, 0).build();
+    let read = opcode::ReadMulti::new(types::Fd(file.as_raw_fd()), 0, GROUP)
+        .build()
+        .user_data(1);
+    // SAFETY: The buffers outlive the ring's use of them, which ends with the ring.
+    unsafe { ring.submission().push_multiple(&[provide, read]) }.expect("room for two");
+    ring.submit_and_wait(1).expect("io_uring_enter");
+    let done = ring.completion().next().expect("one completion");
+    assert_eq!((done.user_data(), done.result()), (0, 0), "the buffers");
+    for _ in 0..5 {
+        let pid = end(registered());
+        let ms = stream.ms_of(pid);
+        ring.submit_and_wait(1).expect("io_uring_enter");
+        let done = ring.completion().next().expect("one completion");
+        assert!(done.result() > 0, "{}", done.result());
+        assert!(io_uring::cqueue::more(done.flags()), "it goes on");
+        let buffer = io_uring::cqueue::buffer_select(done.flags()).expect("a buffer");
+        let bytes = &buffers[LEN * usize::from(buffer)..][..done.result() as usize];
+        assert_eq!(bytes, format!("{pid}: {ms}\n").as_bytes());
+    }
+    drop(ring);
+    drop(buffers);
 }
 
 #[test]

@@ -9,8 +9,10 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
+use nix::fcntl::{SpliceFFlags, splice};
 use nix::poll::PollFlags;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use nix::sys::sendfile::sendfile;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::uio::{pread, preadv, readv};
 use nix::unistd::{self, Whence, lseek};
@@ -151,6 +153,29 @@ fn readv_gives_the_same_bytes() {
     text.truncate(len);
     text.extend(read_in_pieces(&file, 64));
     assert_eq!(pids_in(&text), pids);
+}
+
+/// The kernel holds a pipe's lock while it splices into it. A read that blocked then would keep whoever reads the pipe from
+/// doing so, and from being killed.
+#[test]
+fn it_cannot_be_spliced() {
+    let _module = Module::without_updates();
+    for file in [exits::open(), exits::open_nonblocking()] {
+        let (from, to) = unistd::pipe().expect("pipe");
+        let child = Child::start(|parent| {
+            let spliced = splice(&file, None, &to, None, 100, SpliceFFlags::empty());
+            assert_eq!(spliced, Err(Errno::EINVAL), "splice");
+            assert_eq!(
+                sendfile(&to, &file, None, 100),
+                Err(Errno::EINVAL),
+                "sendfile"
+            );
+            parent.tell(0);
+        });
+        wait::readable("splice to return", child.ear());
+        child.hear();
+        drop((from, to));
+    }
 }
 
 #[test]
