@@ -25,6 +25,7 @@ int main(void)
 	DEFINE(SIZE_proc_ops, sizeof(struct proc_ops));
 	MEMBER(proc_flags);
 	MEMBER(proc_open);
+	MEMBER(proc_read);
 	MEMBER(proc_read_iter);
 	MEMBER(proc_write);
 	MEMBER(proc_lseek);
@@ -37,6 +38,7 @@ int main(void)
 					const struct proc_ops *, void *)));
 	static_assert(__same_type(proc_remove, void (struct proc_dir_entry *)));
 	TYPE_OF(struct proc_ops, proc_open, int (*)(struct inode *, struct file *));
+	TYPE_OF(struct proc_ops, proc_read, ssize_t (*)(struct file *, char __user *, size_t, loff_t *));
 	TYPE_OF(struct proc_ops, proc_read_iter, ssize_t (*)(struct kiocb *, struct iov_iter *));
 	TYPE_OF(struct proc_ops, proc_write,
 		ssize_t (*)(struct file *, const char __user *, size_t, loff_t *));

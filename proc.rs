@@ -31,11 +31,13 @@ use kernel::{
         from_result,
         VTABLE_DEFAULT_ERROR, //
     },
-    fs::Kiocb,
     iov::IovIterDest,
     prelude::*,
     sync::Arc,
-    types::ForeignOwnable,
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    },
     uaccess::{
         UserPtr,
         UserSlice,
@@ -59,8 +61,16 @@ struct ProcDirEntry {
 struct ProcOps {
     proc_flags: c_uint,
     proc_open: unsafe extern "C" fn(*mut bindings::inode, *mut bindings::file) -> c_int,
-    proc_read: Option<unsafe extern "C" fn()>,
-    proc_read_iter: unsafe extern "C" fn(*mut bindings::kiocb, *mut bindings::iov_iter) -> isize,
+    proc_read: Option<
+        unsafe extern "C" fn(
+            *mut bindings::file,
+            *mut c_char,
+            usize,
+            *mut bindings::loff_t,
+        ) -> isize,
+    >,
+    proc_read_iter:
+        Option<unsafe extern "C" fn(*mut bindings::kiocb, *mut bindings::iov_iter) -> isize>,
     proc_write: Option<
         unsafe extern "C" fn(
             *mut bindings::file,
@@ -158,10 +168,8 @@ impl Drop for Dir {
 /// what the file itself owns, `file` what the open file does.
 ///
 /// A file without [`size`](Self::size) is a stream: it has no position, and `lseek()` and `pread()`
-/// fail with `ESPIPE`.
-///
-/// A read that comes from `splice()` or `sendfile()` must not sleep either: the kernel may hold the
-/// lock of a pipe meanwhile (`splice_file_to_pipe()`), and the pipe's reader would wait for the file.
+/// fail with `ESPIPE`. A read of it may sleep for as long as it likes, and so it cannot be spliced: the
+/// kernel would hold the lock of the pipe meanwhile (`splice_file_to_pipe()`).
 #[vtable]
 pub(crate) trait FileOps: Sized + 'static {
     /// What the file itself owns.
@@ -172,8 +180,8 @@ pub(crate) trait FileOps: Sized + 'static {
     /// Called at `open()`.
     fn open(data: <Self::Data as ForeignOwnable>::Borrowed<'_>) -> Result<Self::OpenFile>;
 
-    /// Called for all that reads: `read()`, `pread()`, `readv()`, `splice()`, `sendfile()`. What it
-    /// has copied to `reader` counts as read.
+    /// Called for all that reads: `read()`, `readv()`, and, if it is no stream, `pread()`, `splice()` and
+    /// `sendfile()`. What it has copied to `reader` counts as read.
     fn read(
         data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
@@ -219,32 +227,24 @@ pub(crate) trait FileOps: Sized + 'static {
 ///
 /// # Invariants
 ///
-/// `kiocb` and `iov` are those of a read that is running. `copied` is how much has been copied to
+/// `position` and `iov` are those of a read that is running. `copied` is how much has been copied to
 /// `iov`, which is how far that can be reverted.
 pub(crate) struct Reader<'a> {
-    kiocb: NonNull<bindings::kiocb>,
+    position: &'a mut bindings::loff_t,
     iov: &'a mut IovIterDest<'a>,
     copied: usize,
+    is_nonblocking: bool,
 }
 
 impl Reader<'_> {
     /// Returns the position in the file.
     pub(crate) fn position(&self) -> i64 {
-        // SAFETY: By the type's invariant the `kiocb` is valid.
-        unsafe { (*self.kiocb.as_ptr()).ki_pos }
+        *self.position
     }
 
-    /// Returns whether the read must not sleep: `O_NONBLOCK`, `RWF_NOWAIT`, or memory that is not
-    /// that of a user, as in a splice.
-    pub(crate) fn is_nonblocking(&mut self) -> bool {
-        let kiocb = self.kiocb.as_ptr();
-        // SAFETY: By the type's invariant the `kiocb`, its file and the `iov_iter` are valid.
-        unsafe {
-            let kind = u32::from((*self.iov.as_raw()).iter_type);
-            (*kiocb).ki_flags & layout::IOCB_NOWAIT_FLAG as c_int != 0
-                || (*(*kiocb).ki_filp).f_flags & bindings::O_NONBLOCK != 0
-                || (kind != bindings::iter_type_ITER_UBUF && kind != bindings::iter_type_ITER_IOVEC)
-        }
+    /// Returns whether the read must not sleep (`O_NONBLOCK`, `RWF_NOWAIT`).
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.is_nonblocking
     }
 
     /// Returns how many more bytes are asked for.
@@ -287,8 +287,7 @@ impl Reader<'_> {
         match self.copy(rest) {
             0 => Err(EFAULT),
             len => {
-                // SAFETY: By the type's invariant the `kiocb` is valid and ours.
-                unsafe { (*self.kiocb.as_ptr()).ki_pos += len as i64 };
+                *self.position += len as bindings::loff_t;
                 Ok(())
             }
         }
@@ -384,6 +383,7 @@ impl<T: FileOps> Operations<T> {
         assert!(size_of::<ProcOps>() == layout::SIZE_proc_ops);
         assert!(offset_of!(ProcOps, proc_flags) == layout::OFFSET_proc_flags);
         assert!(offset_of!(ProcOps, proc_open) == layout::OFFSET_proc_open);
+        assert!(offset_of!(ProcOps, proc_read) == layout::OFFSET_proc_read);
         assert!(offset_of!(ProcOps, proc_read_iter) == layout::OFFSET_proc_read_iter);
         assert!(offset_of!(ProcOps, proc_write) == layout::OFFSET_proc_write);
         assert!(offset_of!(ProcOps, proc_lseek) == layout::OFFSET_proc_lseek);
@@ -393,8 +393,12 @@ impl<T: FileOps> Operations<T> {
         ProcOps {
             proc_flags: 0,
             proc_open: Self::open,
-            proc_read: None,
-            proc_read_iter: Self::read_iter,
+            proc_read: if T::HAS_SIZE { None } else { Some(Self::read) },
+            proc_read_iter: if T::HAS_SIZE {
+                Some(Self::read_iter)
+            } else {
+                None
+            },
             proc_write: if T::HAS_WRITE { Some(Self::write) } else { None },
             proc_lseek: if T::HAS_SIZE { Some(Self::lseek) } else { None },
             proc_release: Self::release,
@@ -459,24 +463,69 @@ impl<T: FileOps> Operations<T> {
         kiocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
     ) -> isize {
-        // SAFETY: `kiocb` is valid, and its file, an open `File<T>`, has an inode.
-        let data = unsafe { Self::data((*(*kiocb).ki_filp).f_inode) };
-        // SAFETY: The file is open, so its private data are a `T::OpenFile`.
-        let file = unsafe { Kiocb::<T::OpenFile>::from_raw(kiocb) }.file();
+        // SAFETY: `kiocb` is valid, and so is its file.
+        unsafe {
+            let nowait = (*kiocb).ki_flags & layout::IOCB_NOWAIT_FLAG as c_int != 0;
+            Self::read_to((*kiocb).ki_filp, iter, &mut (*kiocb).ki_pos, nowait)
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `file` is an open [`File<T>`], and `pos` valid.
+    unsafe extern "C" fn read(
+        file: *mut bindings::file,
+        buf: *mut c_char,
+        count: usize,
+        pos: *mut bindings::loff_t,
+    ) -> isize {
+        let iter = Opaque::<bindings::iov_iter>::uninit();
+        // SAFETY: `iter` is valid for writes. The address is looked at when it is copied to.
+        let error = unsafe {
+            bindings::import_ubuf(
+                bindings::ITER_DEST as c_int,
+                buf.cast(),
+                count,
+                iter.get(),
+            )
+        };
+        if error != 0 {
+            return error as isize;
+        }
+        // SAFETY: `iter` has just been initialised; `file` and `pos` are as promised by the caller.
+        unsafe { Self::read_to(file, iter.get(), &mut *pos, false) }
+    }
+
+    /// # Safety
+    ///
+    /// `file` is an open [`File<T>`], and `iter` is valid.
+    unsafe fn read_to(
+        file: *mut bindings::file,
+        iter: *mut bindings::iov_iter,
+        position: &mut bindings::loff_t,
+        nowait: bool,
+    ) -> isize {
+        // SAFETY: The file is an open `File<T>`, and so has an inode.
+        let data = unsafe { Self::data((*file).f_inode) };
+        // SAFETY: The file stays open until we return.
+        let open_file = unsafe { Self::open_file(file) };
+        // SAFETY: The file is open.
+        let flags = unsafe { (*file).f_flags };
         // SAFETY: A valid `struct iov_iter` to write to.
         let iov = unsafe { IovIterDest::from_raw(iter) };
-        from_result(|| {
-            // INVARIANT: Both are those of this read. Nothing has been copied yet.
-            let mut reader = Reader {
-                kiocb: NonNull::new(kiocb).ok_or(EINVAL)?,
-                iov,
-                copied: 0,
-            };
-            T::read(data, file, &mut reader)?;
-            // What was copied counts, and nothing else: who splices would pass on memory that
-            // nobody has written.
-            Ok(reader.copied as isize)
-        })
+        // INVARIANT: Both are those of this read. Nothing has been copied yet.
+        let mut reader = Reader {
+            position,
+            iov,
+            copied: 0,
+            is_nonblocking: nowait || flags & bindings::O_NONBLOCK != 0,
+        };
+        // What was copied counts, and nothing else: a caller that splices would pass on memory that
+        // nobody has written.
+        match T::read(data, open_file, &mut reader) {
+            Ok(()) => reader.copied as isize,
+            Err(error) => error.to_errno() as isize,
+        }
     }
 
     /// # Safety
