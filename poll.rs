@@ -109,8 +109,8 @@ unsafe impl Send for PollQueue {}
 // SAFETY: As above.
 unsafe impl Sync for PollQueue {}
 
-/// How often [`PollQueue::hang_up`] wakes callers that have not left yet, and how long it sleeps
-/// before each time but the first one.
+/// How often callers that have not left a queue are woken before it goes, and how long it waits for them
+/// each time.
 const HANG_UP_TRIES: usize = 20;
 const HANG_UP_PAUSE: Delta = Delta::from_millis(1);
 
@@ -224,20 +224,15 @@ impl PollQueue {
         result
     }
 
-    /// Wakes everybody with every event, and gives polls some time to look again. The caller has made
-    /// sure that they are told of every event then.
+    /// Wakes everybody with every event, and gives those who poll some time to look again. The caller has
+    /// made sure that they are told of every event then. Those of `epoll` stay on the queue.
     ///
-    /// `epoll` and `io_uring` forget the queue. A `poll()` that is not scheduled within that time may
-    /// stay on it.
-    ///
-    /// Context: sleeps for a few milliseconds.
+    /// Context: sleeps for some milliseconds.
     pub(crate) fn hang_up(&self) {
-        // Polls of `io_uring` take this as an event, and the next one as an error.
-        self.wake(Events::ALL);
         for _ in 0..HANG_UP_TRIES {
-            self.wake_raw(Events::ALL.mask() | layout::EVENT_POLLFREE as u32);
+            self.wake(Events::ALL);
             if self.is_empty() {
-                return;
+                break;
             }
             fsleep(HANG_UP_PAUSE);
         }
@@ -246,7 +241,14 @@ impl PollQueue {
 
 impl Drop for PollQueue {
     fn drop(&mut self) {
-        self.hang_up();
+        // `epoll` and `io_uring` forget the queue. A `poll()` or `select()` leaves by itself.
+        for _ in 0..HANG_UP_TRIES {
+            self.wake_raw(Events::ALL.mask() | layout::EVENT_POLLFREE as u32);
+            if self.is_empty() {
+                break;
+            }
+            fsleep(HANG_UP_PAUSE);
+        }
         if !self.is_empty() {
             // A `poll()` or `select()` holds the queue that has not had a CPU all the time. Only core
             // code uses the head then, which is a few bytes: it is left behind.
