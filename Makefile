@@ -22,8 +22,9 @@ modules_install:
 		$(if $(wildcard $(KDIR)/certs/signing_key.x509),,CONFIG_MODULE_SIG_ALL=) modules_install
 	depmod $(if $(INSTALL_MOD_PATH),-b '$(INSTALL_MOD_PATH)') $$(cat '$(KDIR)/include/config/kernel.release')
 
+# As Kbuild's own, also where there are no headers any more.
 clean:
-	@$(MAKE) --no-print-directory -C '$(KDIR)' M='$(CURDIR)' clean
+	@rm -f *.ko *.mod *.mod.c *.o .*.o *.order *.symvers *.s .*.cmd .*.d proc_layout.rs
 
 demo:
 	@scripts/demo $(KERNEL)

@@ -4,6 +4,8 @@
 
 # shellcheck disable=SC2034 # used by those who source this
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# HOME is unset where nobody is logged in; ~ is then what the list of users has.
+[ -n "${HOME:-}" ] || HOME=~
 # shellcheck disable=SC2034
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/mp1
 export LC_ALL=C.UTF-8
