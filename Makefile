@@ -8,7 +8,15 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?= $(shell awk '/^[^\#]/ { print $$1; exit }' tests/kernels)
 TEST ?=
 
-.PHONY: all modules modules_install clean demo test test-all soak soak-brief bench bench-native lint help
+# What a build takes, and DKMS gets: nothing else of the checkout.
+BUILD_FILES = $(filter-out %layout.rs %.mod.c,$(wildcard *.rs *.c *.h)) Kbuild Makefile dkms.conf
+BUILD_SCRIPTS = scripts/prepare-tree scripts/lib.sh scripts/dkms-build
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+DKMS_SOURCE = $(DESTDIR)/usr/src/mp1-$(VERSION)
+# Where `make install` puts the manual page.
+PREFIX ?= /usr/local
+
+.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo test test-all soak soak-brief bench bench-native lint help
 
 all: modules
 
@@ -22,9 +30,32 @@ modules_install:
 		$(if $(wildcard $(KDIR)/certs/signing_key.x509),,CONFIG_MODULE_SIG_ALL=) modules_install
 	depmod $(if $(INSTALL_MOD_PATH),-b '$(INSTALL_MOD_PATH)') $$(cat '$(KDIR)/include/config/kernel.release')
 
+# For all kernels of the machine, those to come as well: dkms gets a copy of the sources, owned by root.
+install:
+	@[ -n '$(DESTDIR)' ] || scripts/install --check
+	install -d -m 755 '$(DKMS_SOURCE)/scripts' '$(DESTDIR)$(PREFIX)/share/man/man4'
+	install -m 644 $(BUILD_FILES) '$(DKMS_SOURCE)'
+	install -m 755 $(BUILD_SCRIPTS) '$(DKMS_SOURCE)/scripts'
+	chmod a-x '$(DKMS_SOURCE)/scripts/lib.sh'
+	install -m 644 docs/mp1.4 '$(DESTDIR)$(PREFIX)/share/man/man4'
+	@[ -n '$(DESTDIR)' ] || scripts/install --register $(VERSION)
+
+# All of it, and what `make modules_install` and builds left.
+uninstall:
+	@scripts/install --remove '$(PREFIX)'
+
+deb:
+	@scripts/build-deb
+
+test-package:
+	@scripts/test-package
+
+test-install:
+	@scripts/test-install
+
 # As Kbuild's own, also where there are no headers any more.
 clean:
-	@rm -f *.ko *.mod *.mod.c *.o .*.o *.order *.symvers *.s .*.cmd .*.d proc_layout.rs
+	@rm -f *.ko *.mod *.mod.c *.o .*.o *.order *.symvers *.s .*.cmd .*.d *layout.rs skipped
 
 demo:
 	@scripts/demo $(KERNEL)
@@ -55,11 +86,16 @@ help:
 	@echo '  make                  build mp1.ko for the running kernel'
 	@echo '  make KDIR=DIR         build it for the kernel of that build directory'
 	@echo '  make modules_install  install it where modprobe finds it'
+	@echo '  make install          give it to DKMS, which builds it for each kernel of the machine'
+	@echo '  make uninstall        remove all that either has installed'
+	@echo '  make deb              make the Debian package mp1-dkms'
 	@echo '  make clean            remove what was built'
 	@echo 'In a virtual machine, with a kernel of Debian:'
 	@echo '  make demo             show a session with mp1'
 	@echo '  make test             run the tests; TEST=NAME: those with NAME in their names'
 	@echo '  make test-all         run them on every kernel of tests/kernels'
+	@echo '  make test-package     check the package and what DKMS does with it, as root (some minutes)'
+	@echo '  make test-install     install, upgrade, sign and remove it on a whole Debian system'
 	@echo '  make soak             attack the module on kernels that catch mistakes (an hour, and their compilation)'
 	@echo '  make soak-brief       the part of it that takes minutes'
 	@echo '  make bench            count what the module costs, beside a C twin (some minutes)'
