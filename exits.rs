@@ -713,21 +713,20 @@ impl FileOps for ExitsFile {
         Ok(KBox::new(open, gfp::user_account())?)
     }
 
-    fn read(
-        exits: ArcBorrow<'_, Exits>,
-        open: &OpenExits,
-        reader: &mut Reader<'_>,
-    ) -> Result {
+    fn read(exits: ArcBorrow<'_, Exits>, open: &OpenExits, reader: &mut Reader<'_>) -> Result {
         let task = current!();
         let ns = task.active_pid_ns().ok_or(ESRCH)?;
         let room = reader.room();
-        while room > 0 {
+        if room == 0 {
+            return Ok(());
+        }
+        loop {
             if exits.is_closed() {
                 return Err(EIO);
             }
             open.copy_lines(ns, reader)?;
             if reader.room() < room {
-                break;
+                return Ok(());
             }
             if reader.is_nonblocking() {
                 return Err(EAGAIN);
@@ -736,7 +735,6 @@ impl FileOps for ExitsFile {
                 .readers
                 .wait_interruptible(|| exits.is_closed() || open.is_readable(ns))?;
         }
-        Ok(())
     }
 
     fn poll(exits: ArcBorrow<'_, Exits>, open: &OpenExits, table: &PollTable<'_>) -> Events {

@@ -26,8 +26,7 @@ const __GFP_RETRY_MAYFAIL: Flags = {
     // SAFETY: A structure of the size and alignment of its one field of an integer type has that
     // field at its beginning and no padding, whatever its representation. All values of a `gfp_t`
     // are valid.
-    let flags = unsafe { core::mem::transmute::<bindings::gfp_t, Flags>(raw) };
-    flags
+    unsafe { core::mem::transmute::<bindings::gfp_t, Flags>(raw) }
 };
 
 /// Returns the flags for memory that a user makes the kernel allocate: it is charged to the cgroup of

@@ -114,7 +114,10 @@ extern "C" {
 /// not be the owner of what is removed with it.
 fn check_name(name: &CStr) -> Result {
     let name = name.to_bytes();
-    if name.is_empty() || name.len() > NAME_MAX || name.contains(&b'/') || matches!(name, b"." | b"..")
+    if name.is_empty()
+        || name.len() > NAME_MAX
+        || name.contains(&b'/')
+        || matches!(name, b"." | b"..")
     {
         return Err(EINVAL);
     }
@@ -399,7 +402,11 @@ impl<T: FileOps> Operations<T> {
             } else {
                 None
             },
-            proc_write: if T::HAS_WRITE { Some(Self::write) } else { None },
+            proc_write: if T::HAS_WRITE {
+                Some(Self::write)
+            } else {
+                None
+            },
             proc_lseek: if T::HAS_SIZE { Some(Self::lseek) } else { None },
             proc_release: Self::release,
             proc_poll: if T::HAS_POLL { Some(Self::poll) } else { None },
@@ -482,12 +489,7 @@ impl<T: FileOps> Operations<T> {
         let iter = Opaque::<bindings::iov_iter>::uninit();
         // SAFETY: `iter` is valid for writes. The address is looked at when it is copied to.
         let error = unsafe {
-            bindings::import_ubuf(
-                bindings::ITER_DEST as c_int,
-                buf.cast(),
-                count,
-                iter.get(),
-            )
+            bindings::import_ubuf(bindings::ITER_DEST as c_int, buf.cast(), count, iter.get())
         };
         if error != 0 {
             return error as isize;

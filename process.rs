@@ -292,7 +292,10 @@ impl NamespaceId {
 /// # Invariants
 ///
 /// `0` points at a `signal_struct` that is valid as long as the RCU read lock of `'rcu`, which is held.
-pub(crate) struct ThreadGroup<'rcu>(NonNull<bindings::signal_struct>, PhantomData<&'rcu rcu::Guard>);
+pub(crate) struct ThreadGroup<'rcu>(
+    NonNull<bindings::signal_struct>,
+    PhantomData<&'rcu rcu::Guard>,
+);
 
 impl ThreadGroup<'_> {
     /// Returns the CPU time, user and system, of all threads, live and ended, in nanoseconds; or

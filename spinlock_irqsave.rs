@@ -41,11 +41,7 @@ unsafe impl Backend for SpinLockIrqSaveBackend {
     /// The interrupt flags before the lock was taken.
     type GuardState = c_ulong;
 
-    unsafe fn init(
-        ptr: *mut Self::State,
-        name: *const c_char,
-        key: *mut bindings::lock_class_key,
-    ) {
+    unsafe fn init(ptr: *mut Self::State, name: *const c_char, key: *mut bindings::lock_class_key) {
         // SAFETY: By the caller's promise `ptr` is valid for writes, and the name and the key stay.
         unsafe { bindings::__spin_lock_init(ptr, name, key) }
     }
