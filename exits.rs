@@ -3,13 +3,10 @@
 //! `/proc/mp1/exits`: a line for each registered process that exits, with its final CPU time.
 //!
 //! There is one [`Log`] of records for all open files, which each read it at a position of their own.
-//! The callback at an exit adds a record; the reader who is the last one to wait for a record drops it.
-//! The log holds at most [`KEPT`] records and what they pin is bounded: a file that falls behind misses
-//! the oldest ones, and is told how many.
+//! The callback at an exit adds a record. The file that is the last one to wait for a record drops it.
+//! A file that falls behind misses the oldest ones, and is told how many.
 //!
-//! A file gets what its opener's PID namespace sees, under the numbers of its reader's namespace. The
-//! log counts the records that a namespace sees in a [`Viewer`], and so knows which files wait for a
-//! record, and what a file has missed.
+//! A file gets what its opener's PID namespace sees, under the numbers of its reader's namespace.
 //!
 //! A read copies without a lock, and only then moves the file's position, unless another reader of the
 //! same file has done so meanwhile: then it starts over. So a bad pointer loses nothing, and nobody
@@ -18,6 +15,13 @@
 #![forbid(unsafe_code)]
 
 use crate::{
+    exit_log::{
+        new_ring,
+        Log,
+        Viewer,
+        BATCH,
+        RUNNING_DUE, //
+    },
     gfp,
     line::{
         Formatter,
@@ -34,7 +38,6 @@ use crate::{
     },
     process::{
         ExitedGroup,
-        FinalTime,
         NamespaceId,
         Process, //
     },
@@ -66,10 +69,7 @@ use kernel::{
     pid_namespace::PidNamespace,
     prelude::*,
     processor::cpu_relax,
-    rbtree::{
-        RBTree,
-        RBTreeNodeReservation, //
-    },
+    rbtree::RBTreeNodeReservation,
     static_lock_class,
     sync::{
         aref::ARef,
@@ -83,185 +83,9 @@ use kernel::{
     }, //
 };
 
-/// How many records are kept for all files together.
-const KEPT: usize = 16384;
-
-/// How much memory the processes of these records may pin, in bytes: enough for as many as are kept, if
-/// they do not each pin a PID namespace.
-const PINNED_MAX: usize = 3 << 20;
-
-/// How many first threads may be pinned until they are off their CPU.
-const RUNNING_MAX: usize = 128;
-
-/// How many of them are pinned before somebody is made to look after them.
-const RUNNING_DUE: usize = 32;
-
-/// How many records are looked at in one hold of the lock.
-const BATCH: usize = 12;
-
 /// How often a reader looks whether a thread is off its CPU by now. A thread that has exited is within
 /// microseconds.
 const SPINS: usize = 1000;
-
-/// A process that has exited.
-struct Record {
-    process: Process,
-    time: FinalTime,
-    /// How many open files have not read it yet.
-    waiting: u32,
-    /// What it pins, in bytes.
-    pinned: u32,
-}
-
-/// A PID namespace in which files have been opened.
-struct Viewer {
-    /// How many are open.
-    files: u32,
-    /// The first record that is counted here.
-    since: u64,
-    /// How many records of processes that it sees have been added, and have left.
-    added: u64,
-    left: u64,
-}
-
-/// The records, numbered from 0 in the order of the exits.
-struct Log {
-    /// A ring, of which `number % KEPT` is the place of a record. Empty while no file is open.
-    ring: KVVec<Option<Record>>,
-    /// The number of the oldest record, and of the next one.
-    first: u64,
-    next: u64,
-    /// How many files are open.
-    files: usize,
-    viewers: RBTree<NamespaceId, Viewer>,
-    /// What the records pin, in bytes.
-    pinned: usize,
-    /// How many records have a first thread that is pinned, and a number before which none has.
-    running: usize,
-    settled: u64,
-    /// The namespaces that records have been charged for lately: those of one namespace pin it
-    /// together.
-    charged: [Option<NamespaceId>; 16],
-}
-
-impl Log {
-    fn place(number: u64) -> usize {
-        (number % KEPT as u64) as usize
-    }
-
-    fn get(&self, number: u64) -> Option<&Record> {
-        self.ring.get(Self::place(number))?.as_ref()
-    }
-
-    fn get_mut(&mut self, number: u64) -> Option<&mut Record> {
-        self.ring.get_mut(Self::place(number))?.as_mut()
-    }
-
-    /// Returns how much memory a record of `process` pins.
-    fn charge(&mut self, process: &Process) -> usize {
-        let namespace = process.namespace();
-        let charged = &mut self.charged[namespace.key() % 16];
-        if charged.replace(namespace) == Some(namespace) {
-            process.pid_size()
-        } else {
-            process.pid_size() + process.namespace_size()
-        }
-    }
-
-    /// Adds a record, unless no open file waits for it. Makes room for it by dropping the oldest ones.
-    ///
-    /// Returns whether there is a new record.
-    fn add(&mut self, process: &Process, group: &ExitedGroup<'_>) -> bool {
-        let mut waiting = 0;
-        for namespace in process.namespaces() {
-            if let Some(viewer) = self.viewers.get_mut(&namespace) {
-                waiting += viewer.files;
-                viewer.added += 1;
-            }
-        }
-        if waiting == 0 || self.ring.is_empty() {
-            return false;
-        }
-        let pinned = self.charge(process);
-        while self.next - self.first == KEPT as u64
-            || (self.first < self.next && self.pinned + pinned > PINNED_MAX)
-        {
-            drop(self.take_first());
-        }
-        let time = group.final_time(self.running < RUNNING_MAX);
-        self.running += usize::from(!time.is_settled());
-        self.pinned += pinned;
-        self.ring[Self::place(self.next)] = Some(Record {
-            process: process.clone(),
-            time,
-            waiting,
-            pinned: pinned as u32,
-        });
-        self.next += 1;
-        true
-    }
-
-    /// Takes the oldest record out.
-    fn take_first(&mut self) -> Option<Record> {
-        let number = self.first;
-        let record = self.ring.get_mut(Self::place(number))?.take()?;
-        self.first += 1;
-        self.pinned -= record.pinned as usize;
-        self.running -= usize::from(!record.time.is_settled());
-        for namespace in record.process.namespaces() {
-            if let Some(viewer) = self.viewers.get_mut(&namespace) {
-                viewer.left += u64::from(number >= viewer.since);
-            }
-        }
-        Some(record)
-    }
-
-    /// Drops the oldest records that no file waits for, up to a batch of them. Returns whether there
-    /// may be more.
-    fn drop_read(&mut self) -> bool {
-        for _ in 0..BATCH {
-            match self.get(self.first) {
-                Some(record) if self.first < self.next && record.waiting == 0 => {
-                    drop(self.take_first());
-                }
-                _ => return false,
-            }
-        }
-        true
-    }
-
-    /// Has a file no longer wait for the records from `from` to before `to`, of those that its
-    /// namespace sees.
-    fn pass(&mut self, ns: &PidNamespace, from: u64, to: u64) {
-        for number in from.max(self.first)..to {
-            if let Some(record) = self.get_mut(number) {
-                if record.process.number_in(ns).is_some() {
-                    record.waiting -= 1;
-                }
-            }
-        }
-    }
-
-    /// Settles the times of threads that are off their CPU, up to a batch of them. Returns whether there
-    /// may be more.
-    fn settle(&mut self) -> bool {
-        self.settled = self.settled.max(self.first);
-        for _ in 0..BATCH {
-            let number = self.settled;
-            if number == self.next {
-                return false;
-            }
-            if let Some(record) = self.get_mut(number) {
-                if record.time.is_running() {
-                    return false;
-                }
-                self.running -= usize::from(record.time.settle());
-            }
-            self.settled += 1;
-        }
-        true
-    }
-}
 
 /// Where an open file is in the log.
 #[derive(Clone, Copy)]
@@ -371,17 +195,7 @@ impl Exits {
         let readers = PollQueue::new(c"mp1_exits", static_lock_class!())?;
         Arc::pin_init(
             pin_init!(Self {
-                log <- new_spinlock_irqsave!(Log {
-                    ring: KVVec::new(),
-                    first: 0,
-                    next: 0,
-                    files: 0,
-                    viewers: RBTree::new(),
-                    pinned: 0,
-                    running: 0,
-                    settled: 0,
-                    charged: [None; 16],
-                }, "Exits::log"),
+                log <- new_spinlock_irqsave!(Log::new(), "Exits::log"),
                 files: AtomicUsize::new(0),
                 readers,
                 is_closed: AtomicBool::new(false),
@@ -688,16 +502,6 @@ impl Drop for OpenExits {
         drop(log);
         drop(ring);
     }
-}
-
-/// Allocates a ring without records, charged to the process that opens the file.
-fn new_ring() -> Result<KVVec<Option<Record>>> {
-    let mut ring = KVVec::with_capacity(KEPT, gfp::user_account())?;
-    for _ in 0..KEPT {
-        // There is room for it.
-        ring.push(None, gfp::user_account())?;
-    }
-    Ok(ring)
 }
 
 /// The operations of the exits file.

@@ -11,6 +11,7 @@ use kernel::{
     time::Delta, //
 };
 
+mod exit_log;
 mod exit_watch;
 mod exits;
 mod gfp;

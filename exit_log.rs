@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The log of exits: what open files still wait for.
+//!
+//! It holds at most [`KEPT`] records, and what they pin is bounded. It counts the records that a PID
+//! namespace sees in a [`Viewer`], and so knows which files wait for a record, and what a file that has
+//! fallen behind has missed.
+
+#![forbid(unsafe_code)]
+
+use crate::{
+    gfp,
+    process::{
+        ExitedGroup,
+        FinalTime,
+        NamespaceId,
+        Process, //
+    }, //
+};
+use kernel::{
+    pid_namespace::PidNamespace,
+    prelude::*,
+    rbtree::RBTree, //
+};
+
+/// How many records are kept for all files together.
+pub(crate) const KEPT: usize = 16384;
+
+/// How much memory the processes of these records may pin, in bytes: enough for as many as are kept, if
+/// they do not each pin a PID namespace.
+pub(crate) const PINNED_MAX: usize = 3 << 20;
+
+/// How many first threads may be pinned until they are off their CPU.
+pub(crate) const RUNNING_MAX: usize = 128;
+
+/// How many of them are pinned before somebody is made to look after them.
+pub(crate) const RUNNING_DUE: usize = 32;
+
+/// How many records are looked at in one hold of the lock.
+pub(crate) const BATCH: usize = 12;
+
+/// A process that has exited.
+pub(crate) struct Record {
+    pub(crate) process: Process,
+    pub(crate) time: FinalTime,
+    /// How many open files have not read it yet.
+    pub(crate) waiting: u32,
+    /// What it pins, in bytes.
+    pub(crate) pinned: u32,
+}
+
+/// A PID namespace in which files have been opened.
+pub(crate) struct Viewer {
+    /// How many are open.
+    pub(crate) files: u32,
+    /// The first record that is counted here.
+    pub(crate) since: u64,
+    /// How many records of processes that it sees have been added, and have left.
+    pub(crate) added: u64,
+    pub(crate) left: u64,
+}
+
+/// The records, numbered from 0 in the order of the exits.
+pub(crate) struct Log {
+    /// A ring, of which `number % KEPT` is the place of a record. Empty while no file is open.
+    pub(crate) ring: KVVec<Option<Record>>,
+    /// The number of the oldest record, and of the next one.
+    pub(crate) first: u64,
+    pub(crate) next: u64,
+    /// How many files are open.
+    pub(crate) files: usize,
+    pub(crate) viewers: RBTree<NamespaceId, Viewer>,
+    /// What the records pin, in bytes.
+    pub(crate) pinned: usize,
+    /// How many records have a first thread that is pinned, and a number before which none has.
+    pub(crate) running: usize,
+    pub(crate) settled: u64,
+    /// The namespaces that records have been charged for lately: those of one namespace pin it
+    /// together.
+    pub(crate) charged: [Option<NamespaceId>; 16],
+}
+
+impl Log {
+    /// Creates a log without records, which has no memory for any.
+    pub(crate) fn new() -> Self {
+        Self {
+            ring: KVVec::new(),
+            first: 0,
+            next: 0,
+            files: 0,
+            viewers: RBTree::new(),
+            pinned: 0,
+            running: 0,
+            settled: 0,
+            charged: [None; 16],
+        }
+    }
+
+    pub(crate) fn place(number: u64) -> usize {
+        (number % KEPT as u64) as usize
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&Record> {
+        self.ring.get(Self::place(number))?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Record> {
+        self.ring.get_mut(Self::place(number))?.as_mut()
+    }
+
+    /// Returns how much memory a record of `process` pins.
+    pub(crate) fn charge(&mut self, process: &Process) -> usize {
+        let namespace = process.namespace();
+        let charged = &mut self.charged[namespace.key() % 16];
+        if charged.replace(namespace) == Some(namespace) {
+            process.pid_size()
+        } else {
+            process.pid_size() + process.namespace_size()
+        }
+    }
+
+    /// Adds a record, unless no open file waits for it. Makes room for it by dropping the oldest ones.
+    ///
+    /// Returns whether there is a new record.
+    pub(crate) fn add(&mut self, process: &Process, group: &ExitedGroup<'_>) -> bool {
+        let mut waiting = 0;
+        for namespace in process.namespaces() {
+            if let Some(viewer) = self.viewers.get_mut(&namespace) {
+                waiting += viewer.files;
+                viewer.added += 1;
+            }
+        }
+        if waiting == 0 || self.ring.is_empty() {
+            return false;
+        }
+        let pinned = self.charge(process);
+        while self.next - self.first == KEPT as u64
+            || (self.first < self.next && self.pinned + pinned > PINNED_MAX)
+        {
+            drop(self.take_first());
+        }
+        let time = group.final_time(self.running < RUNNING_MAX);
+        self.running += usize::from(!time.is_settled());
+        self.pinned += pinned;
+        self.ring[Self::place(self.next)] = Some(Record {
+            process: process.clone(),
+            time,
+            waiting,
+            pinned: pinned as u32,
+        });
+        self.next += 1;
+        true
+    }
+
+    /// Takes the oldest record out.
+    pub(crate) fn take_first(&mut self) -> Option<Record> {
+        let number = self.first;
+        let record = self.ring.get_mut(Self::place(number))?.take()?;
+        self.first += 1;
+        self.pinned -= record.pinned as usize;
+        self.running -= usize::from(!record.time.is_settled());
+        for namespace in record.process.namespaces() {
+            if let Some(viewer) = self.viewers.get_mut(&namespace) {
+                viewer.left += u64::from(number >= viewer.since);
+            }
+        }
+        Some(record)
+    }
+
+    /// Drops the oldest records that no file waits for, up to a batch of them. Returns whether there
+    /// may be more.
+    pub(crate) fn drop_read(&mut self) -> bool {
+        for _ in 0..BATCH {
+            match self.get(self.first) {
+                Some(record) if self.first < self.next && record.waiting == 0 => {
+                    drop(self.take_first());
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Has a file no longer wait for the records from `from` to before `to`, of those that its
+    /// namespace sees.
+    pub(crate) fn pass(&mut self, ns: &PidNamespace, from: u64, to: u64) {
+        for number in from.max(self.first)..to {
+            if let Some(record) = self.get_mut(number) {
+                if record.process.number_in(ns).is_some() {
+                    record.waiting -= 1;
+                }
+            }
+        }
+    }
+
+    /// Settles the times of threads that are off their CPU, up to a batch of them. Returns whether there
+    /// may be more.
+    pub(crate) fn settle(&mut self) -> bool {
+        self.settled = self.settled.max(self.first);
+        for _ in 0..BATCH {
+            let number = self.settled;
+            if number == self.next {
+                return false;
+            }
+            if let Some(record) = self.get_mut(number) {
+                if record.time.is_running() {
+                    return false;
+                }
+                self.running -= usize::from(record.time.settle());
+            }
+            self.settled += 1;
+        }
+        true
+    }
+}
+
+/// Allocates a ring without records, charged to the process that opens the file.
+pub(crate) fn new_ring() -> Result<KVVec<Option<Record>>> {
+    let mut ring = KVVec::with_capacity(KEPT, gfp::user_account())?;
+    for _ in 0..KEPT {
+        // There is room for it.
+        ring.push(None, gfp::user_account())?;
+    }
+    Ok(ring)
+}
