@@ -80,10 +80,9 @@ impl<H: ExitHandler> ExitWatch<H> {
             process,
             exited: AtomicBool::new(false),
             _handler: PhantomData,
-            // Fields are initialised in this order: the watch is whole, but for the entry, when the
-            // callback can come.
+            // Fields are initialised in this order. All others are there when the callback can come.
             entry <- Opaque::try_ffi_init(|entry: *mut bindings::wait_queue_entry| {
-                // SAFETY: `entry` is the field of a watch that is pinned and whole but for it.
+                // SAFETY: `entry` is a field of a pinned watch whose other fields are initialised.
                 unsafe { Self::add(entry, handler) }
             }),
         }? Error)
@@ -116,9 +115,9 @@ impl<H: ExitHandler> ExitWatch<H> {
             return Err(EBUSY);
         }
 
-        // Who exits first changes what `has_exited()` looks at and then takes the lock of the queue
-        // (`do_notify_pidfd()`). We took that lock first, and look now. So one of both sees the
-        // other: the callback has come or will, or we see that the process has exited.
+        // An exit first changes what `has_exited()` reads and then takes the lock of the queue
+        // (`do_notify_pidfd()`). We took that lock first and read now. So one side sees the other:
+        // either the callback comes, or we see that the process has exited.
         if !watch.process.has_exited() {
             return Ok(());
         }

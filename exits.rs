@@ -155,7 +155,7 @@ impl Ahead {
     }
 }
 
-/// The records of exits and those who wait for them.
+/// The log of exits, with the wait queue of its readers.
 #[pin_data]
 pub(crate) struct Exits {
     #[pin]

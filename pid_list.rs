@@ -46,8 +46,7 @@ pub(crate) fn without_terminator(text: &[u8]) -> &[u8] {
 
 /// The PIDs of a text, in their order.
 ///
-/// Who wants to know whether a text is good has to go through to the end; after an error, nothing
-/// that follows means anything.
+/// A text is good if no error comes up to its end. What follows an error means nothing.
 pub(crate) struct Pids<'a> {
     text: &'a [u8],
     at: usize,

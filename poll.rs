@@ -4,8 +4,8 @@
 //!
 //! [`kernel::sync::poll::PollCondVar`] is for files that keep their module loaded while they are open.
 //! A file in `/proc` does not: it is cut off from the module at the unload, but what `poll()`, `select()`,
-//! `epoll` and `io_uring` have put on a wait queue of the module is not. So a [`PollQueue`] throws out all
-//! who are on it before it goes, and calls of `poll()` and `select()` look again.
+//! `epoll` and `io_uring` have put on a wait queue of the module is not. So a [`PollQueue`] empties itself
+//! before it goes: it wakes `poll()` and `select()`, and has `epoll` and `io_uring` forget it.
 //!
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h).
@@ -111,7 +111,7 @@ unsafe impl Sync for PollQueue {}
 
 /// How often callers that have not left a queue are woken before it goes, and how long it waits for them
 /// each time.
-const HANG_UP_TRIES: usize = 20;
+const HANG_UP_TRIES: usize = 10;
 const HANG_UP_PAUSE: Delta = Delta::from_millis(1);
 
 impl PollQueue {
@@ -169,7 +169,7 @@ impl PollQueue {
         }
     }
 
-    /// Wakes all who sleep here, and all who poll for one of `events`.
+    /// Wakes all sleepers, and all polls for one of `events`.
     ///
     /// Context: any; the time grows with their number.
     pub(crate) fn wake(&self, events: Events) {
@@ -224,8 +224,8 @@ impl PollQueue {
         result
     }
 
-    /// Wakes everybody with every event, and gives those who poll some time to look again. The caller has
-    /// made sure that they are told of every event then. Those of `epoll` stay on the queue.
+    /// Wakes all sleepers and polls with every event, and gives polls some time to ask the file again.
+    /// The caller has made sure that it reports every event by now. Those of `epoll` stay on the queue.
     ///
     /// Context: sleeps for some milliseconds.
     pub(crate) fn hang_up(&self) {

@@ -219,8 +219,8 @@ pub(crate) trait FileOps: Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called once, before the file is removed: wakes all who sleep inside its operations, and lets
-    /// nobody sleep there any more. What sleeps on would keep the file from being removed.
+    /// Called once, before the file is removed: wakes all callers that sleep inside its operations, and
+    /// makes later ones return instead of sleeping. A caller that slept on would delay the removal.
     fn hang_up(_data: <Self::Data as ForeignOwnable>::Borrowed<'_>) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }

@@ -87,7 +87,7 @@ const _: () = assert!(size_of::<Node<Block>>() <= BLOCK_SIZE);
 /// How many processes are registered, or dropped, in one hold of the lock.
 const BATCH: usize = 4;
 
-/// How many numbers are looked up in one hold of the lock, to see who has them now.
+/// How many numbers are looked up in one hold of the lock, to see whether they are in use again.
 const LOOKUPS: usize = 6;
 
 /// The usual length of a line, for which a reader makes room at first.
@@ -98,7 +98,7 @@ pub(crate) type Updates = Periodic<Registry>;
 
 /// One registered process.
 ///
-/// What changes is changed under the list's lock, but for the exit.
+/// Its fields change under the list's lock; only the watch changes at the exit.
 #[pin_data]
 struct Registration {
     #[pin]
