@@ -112,9 +112,13 @@ pub fn pollers_against_unload(rounds: u64, seed: u64) {
                 (way, child)
             })
             .collect();
-        // All have opened the file; whether they wait by now is up to chance.
-        for (_, waiter) in &waiters {
+        // All have opened the file; whether they wait by now is up to chance. But a file that has gone never has priority
+        // data: a wait for that alone must have begun.
+        for (way, waiter) in &waiters {
             waiter.hear();
+            if FOR_PRIORITY.contains(way) {
+                waiter.await_sleep_or_end();
+            }
         }
         match rng.u32(..4) {
             0 => {}
