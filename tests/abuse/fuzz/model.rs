@@ -20,8 +20,6 @@ use support::exits::{self, Record};
 use support::status;
 
 const LIVING: usize = 24;
-/// Registrations before which the module does not update by itself, also of processes that it has already.
-const UNDISTURBED: usize = 4096;
 /// Identities of processes that are not ours begin here: their number is added.
 const FOREIGN: u64 = 1 << 40;
 
@@ -70,8 +68,6 @@ pub struct Model {
     entries: Vec<Entry>,
     /// All numbers of processes that are not ours and were registered.
     foreign: HashSet<i32>,
-    /// How many PIDs were taken, also of processes that were registered already.
-    registrations: usize,
     updates: bool,
     exits: Exits,
     pub edge: Edge,
@@ -87,7 +83,6 @@ impl Model {
             next_identity: 0,
             entries: Vec::new(),
             foreign: HashSet::new(),
-            registrations: 0,
             updates,
             exits: Exits::open(),
             edge: Edge::new(),
@@ -305,7 +300,6 @@ impl Model {
                     may_vanish,
                 });
             }
-            self.registrations += 1;
             written = Ok(*end);
         }
         Ok(meaning.all)
@@ -322,7 +316,6 @@ impl Model {
     /// Compares a new snapshot with the registrations, and notes which of them are gone by now.
     pub fn accept(&mut self, text: &[u8]) -> Result<(), String> {
         let lines = status::try_parse(text)?;
-        let undisturbed = !self.updates && self.registrations < UNDISTURBED;
         // From the end: where a number has come back, its later owner is the one that must be there.
         let mut lines = lines.iter().rev().peekable();
         let mut shown = Vec::new();
@@ -336,15 +329,15 @@ impl Model {
                         line.pid, entry.ms, line.ms
                     ));
                 }
-                Some(line) if undisturbed && line.ms != 0 => {
+                Some(line) if !self.updates && line.ms != 0 => {
                     return Err(format!("{} has a time before any update", line.pid));
                 }
                 Some(line) => shown.push(Some(line.ms)),
-                None if entry.may_vanish && !undisturbed => shown.push(None),
-                // Until its number is free again.
+                // Its line is left out while its number is another's, and may come back.
                 None if reused || entry.may_vanish && self.is_taken(entry) => {
                     shown.push(Some(entry.ms));
                 }
+                None if entry.may_vanish && self.updates => shown.push(None),
                 None => {
                     return Err(format!(
                         "{} is missing or misplaced; {}",
