@@ -112,24 +112,20 @@ pub fn pollers_against_unload(rounds: u64, seed: u64) {
                 (way, child)
             })
             .collect();
-        // All have opened the file; whether they wait by now is up to chance. But a file that has gone never has priority
-        // data: a wait for that alone must have begun.
+        // All have opened the file; whether they wait by now is up to chance. But procfs says of a file that has gone that
+        // it can be read and written, and nothing else: a wait for priority data must have begun.
         for (way, waiter) in &waiters {
             waiter.hear();
             if FOR_PRIORITY.contains(way) {
                 waiter.await_sleep_or_end();
             }
         }
-        let mut all_wait = false;
         match rng.u32(..4) {
             0 => {}
             1 => victim.kill(),
-            2 => {
-                waiters
-                    .iter()
-                    .for_each(|(_, waiter)| waiter.await_sleep_or_end());
-                all_wait = true;
-            }
+            2 => waiters
+                .iter()
+                .for_each(|(_, waiter)| waiter.await_sleep_or_end()),
             _ => pause(Duration::from_micros(rng.u64(..2000))),
         }
         if rng.u32(..4) == 0 {
@@ -139,11 +135,6 @@ pub fn pollers_against_unload(rounds: u64, seed: u64) {
         }
         rmmod().unwrap_or_else(|e| panic!("rmmod in round {round}: {e}"));
         for (way, waiter) in waiters {
-            // One that begins to wait after the unload finds what procfs says of a file that has gone: it can be read and
-            // written, and nothing is out of the ordinary.
-            if FOR_PRIORITY.contains(&way) && !all_wait {
-                continue;
-            }
             waits += 1;
             if !waiter.ends_within(Duration::from_secs(120)) {
                 panic!("round {round}: a waiter sleeps on after the unload: {way:?}");
