@@ -410,7 +410,10 @@ fn a_file_that_was_sent_is_read_in_the_namespace_of_its_reader() {
     ) {
         Ok(pair) => pair,
         Err(errno) => {
-            assert_eq!(errno, Errno::EAFNOSUPPORT);
+            assert!(
+                matches!(errno, Errno::EAFNOSUPPORT | Errno::ENOSYS),
+                "{errno}"
+            );
             println!("(this kernel has no sockets: nothing can be sent)");
             return;
         }
