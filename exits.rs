@@ -77,15 +77,21 @@ use kernel::{
         ArcBorrow,
         LockedBy, //
     },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
     workqueue::{
         Work,
         WorkItem, //
     }, //
 };
 
-/// How often a reader looks whether a thread is off its CPU by now. A thread that has exited is within
-/// microseconds.
-const SPINS: usize = 1000;
+/// How often a reader looks whether a thread that exits is off its CPU by now: it is within microseconds,
+/// but for a virtual CPU that does not run. So the reader first spins and then sleeps in between.
+const SPINS: usize = 200;
+const SLEEPS: usize = 200;
+const PAUSE: Delta = Delta::from_micros(50);
 
 /// Where an open file is in the log.
 #[derive(Clone, Copy)]
@@ -415,9 +421,9 @@ impl OpenExits {
         let mut text = [0; (BATCH + 1) * LINE_MAX];
         let mut ends = [0; BATCH];
         let mut is_empty = true;
-        let mut spins = 0;
+        let mut tries = 0;
         while reader.room() > 0 {
-            self.look_ahead(ns, spins >= SPINS, &mut ahead);
+            self.look_ahead(ns, tries >= SPINS + SLEEPS, &mut ahead);
             let mut len = ahead.rest_len;
             text[..len].copy_from_slice(&ahead.rest[..len]);
             for ((line, _), end) in ahead.lines.iter().zip(&mut ends).take(ahead.len) {
@@ -454,8 +460,12 @@ impl OpenExits {
                 return if is_empty { Err(EFAULT) } else { Ok(()) };
             }
             if len == 0 && ahead.is_running {
-                spins += 1;
-                cpu_relax();
+                tries += 1;
+                if tries < SPINS {
+                    cpu_relax();
+                } else {
+                    fsleep(PAUSE);
+                }
             } else if !ahead.has_more {
                 break;
             }
