@@ -24,7 +24,7 @@ use crate::{
     },
     gfp,
     line::{
-        Formatter,
+        Lines,
         LINE_MAX, //
     },
     poll::{
@@ -417,24 +417,24 @@ impl OpenExits {
     /// Copies what there is to a reader in `ns`, as far as it asks for it.
     fn copy_lines(&self, ns: &PidNamespace, reader: &mut Reader<'_>) -> Result {
         let mut ahead = Ahead::new();
-        let mut formatter = Formatter::new();
-        let mut text = [0; (BATCH + 1) * LINE_MAX];
-        let mut ends = [0; BATCH];
+        let mut lines = Lines::<{ BATCH + 1 }>::new();
+        // How much of the text is left after each line.
+        let mut left = [0; BATCH];
         let mut is_empty = true;
         let mut tries = 0;
         while reader.room() > 0 {
             self.look_ahead(ns, tries >= SPINS + SLEEPS, &mut ahead);
-            let mut len = ahead.rest_len;
-            text[..len].copy_from_slice(&ahead.rest[..len]);
-            for ((line, _), end) in ahead.lines.iter().zip(&mut ends).take(ahead.len) {
-                let line = match *line {
-                    Line::Lost(count) => formatter.lost(count),
-                    Line::Process { number, nsec } => formatter.process(number, nsec),
-                };
-                text[len..len + line.len()].copy_from_slice(line);
-                len += line.len();
-                *end = len;
+            lines.clear();
+            for ((line, _), left) in ahead.lines[..ahead.len].iter().zip(&mut left).rev() {
+                *left = lines.text().len();
+                match *line {
+                    Line::Lost(count) => lines.prepend_lost(count),
+                    Line::Process { number, nsec } => lines.prepend_process(number, nsec),
+                }
             }
+            lines.prepend_part(&ahead.rest[..ahead.rest_len]);
+            let text = lines.text();
+            let len = text.len();
             let copied = reader.copy(&text[..len.min(reader.room())]);
 
             // The file is after the last line of which a part was copied, or, if all was copied, after
@@ -444,10 +444,10 @@ impl OpenExits {
             } else if copied <= ahead.rest_len {
                 (ahead.from, ahead.rest_len)
             } else {
-                let mut lines = ahead.lines.iter().zip(&ends).take(ahead.len);
+                let mut lines = ahead.lines.iter().zip(&left).take(ahead.len);
                 lines
-                    .find(|(_, end)| copied <= **end)
-                    .map_or((ahead.to, len), |((_, after), end)| (*after, *end))
+                    .find(|(_, left)| copied <= len - **left)
+                    .map_or((ahead.to, len), |((_, after), left)| (*after, len - *left))
             };
             let moves = copied > 0 || to.next > ahead.from.next;
             if moves && !self.advance(&ahead, to, &text[copied..end]) {

@@ -13,56 +13,98 @@ const NSEC_PER_MSEC: u64 = 1_000_000;
 /// milliseconds as 64 bits of nanoseconds make. A line of lost records is no longer.
 pub(crate) const LINE_MAX: usize = 10 + b": ".len() + 14 + b"\n".len();
 
-/// The space for one line, which is written from its end.
-///
-/// It is a power of two so that indices can be reduced to it, which costs less than checking them.
+/// The space for one line. A power of two, so that indices can be reduced to it, which costs less than
+/// a check of each.
 const SPACE: usize = LINE_MAX.next_power_of_two();
 
-/// A formatter of lines.
-pub(crate) struct Formatter {
-    space: [u8; SPACE],
+/// A text with room for at least `N` lines. It is written from its end to its start, since the digits of
+/// a number come up in this order.
+pub(crate) struct Lines<const N: usize> {
+    space: [[u8; SPACE]; N],
     start: usize,
 }
 
-impl Formatter {
-    /// Creates a formatter.
+impl<const N: usize> Lines<N> {
+    /// Creates an empty text.
     pub(crate) fn new() -> Self {
         Self {
-            space: [0; SPACE],
-            start: SPACE,
+            space: [[0; SPACE]; N],
+            start: N * SPACE,
         }
     }
 
-    /// Returns the line `PID: MS\n` of a process that has used `nsec` nanoseconds of CPU time.
-    #[inline]
-    pub(crate) fn process(&mut self, pid: u32, nsec: u64) -> &[u8] {
-        self.start = SPACE;
-        self.prepend(b'\n');
-        self.prepend_decimal(nsec / NSEC_PER_MSEC);
-        self.prepend(b' ');
-        self.prepend(b':');
-        self.prepend_decimal(u64::from(pid));
-        &self.space[self.start % SPACE..]
+    /// Removes all lines.
+    pub(crate) fn clear(&mut self) {
+        self.start = N * SPACE;
     }
 
-    /// Returns the line `lost: N\n` for `count` lines that are not there any more.
-    pub(crate) fn lost(&mut self, count: u64) -> &[u8] {
-        self.start = SPACE;
-        self.prepend(b'\n');
-        self.prepend_decimal(count);
-        for byte in b"lost: ".iter().rev() {
+    /// Returns the text.
+    pub(crate) fn text(&self) -> &[u8] {
+        self.space.as_flattened().get(self.start..).unwrap_or(&[])
+    }
+
+    /// Prepends the line `PID: MS\n` of a process that has used `nsec` nanoseconds of CPU time.
+    ///
+    /// Does nothing if there is no room.
+    pub(crate) fn prepend_process(&mut self, pid: u32, nsec: u64) {
+        self.prepend(|line| {
+            line.prepend(b'\n');
+            line.prepend_decimal(nsec / NSEC_PER_MSEC);
+            line.prepend(b' ');
+            line.prepend(b':');
+            line.prepend_decimal(u64::from(pid));
+        });
+    }
+
+    /// Prepends the line `lost: N\n` for `count` lines that are not there any more.
+    ///
+    /// Does nothing if there is no room.
+    pub(crate) fn prepend_lost(&mut self, count: u64) {
+        self.prepend(|line| {
+            line.prepend(b'\n');
+            line.prepend_decimal(count);
+            line.prepend_bytes(b"lost: ");
+        });
+    }
+
+    /// Prepends a part of a line, of at most [`LINE_MAX`] bytes.
+    ///
+    /// Does nothing if there is no room.
+    pub(crate) fn prepend_part(&mut self, part: &[u8]) {
+        self.prepend(|line| line.prepend_bytes(&part[part.len().saturating_sub(LINE_MAX)..]));
+    }
+
+    fn prepend(&mut self, write: impl FnOnce(&mut Line<'_>)) {
+        let free = self.space.as_flattened_mut().get_mut(..self.start);
+        if let Some(space) = free.and_then(|free| free.last_chunk_mut()) {
+            let mut line = Line {
+                space,
+                start: SPACE,
+            };
+            write(&mut line);
+            self.start -= SPACE - line.start;
+        }
+    }
+}
+
+/// The space before a text, with one line that is written from its end.
+struct Line<'a> {
+    space: &'a mut [u8; SPACE],
+    start: usize,
+}
+
+impl Line<'_> {
+    fn prepend(&mut self, byte: u8) {
+        self.start = self.start.wrapping_sub(1) % SPACE;
+        self.space[self.start] = byte;
+    }
+
+    fn prepend_bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes.iter().rev() {
             self.prepend(*byte);
         }
-        &self.space[self.start % SPACE..]
     }
 
-    #[inline]
-    fn prepend(&mut self, byte: u8) {
-        self.start = self.start.wrapping_sub(1);
-        self.space[self.start % SPACE] = byte;
-    }
-
-    #[inline]
     fn prepend_decimal(&mut self, mut number: u64) {
         loop {
             self.prepend(b'0' + (number % 10) as u8);

@@ -24,7 +24,7 @@ use crate::{
     },
     exits::Exits,
     gfp,
-    line::Formatter,
+    line::Lines,
     pin_vec::PinVec,
     poll::{
         Events,
@@ -367,7 +367,7 @@ impl Registry {
             0
         };
         let mut text = KVVec::with_capacity(expected, gfp::user_account())?;
-        let mut formatter = Formatter::new();
+        let mut lines = Lines::<BLOCK_LEN>::new();
         let mut walk = self.list.walk();
         // Where to go on in the block at which the walk stands, if it is not done.
         let mut rest = None;
@@ -399,9 +399,11 @@ impl Registry {
                 }
             }
             drop(visit);
-            for (number, nsec) in numbers.iter().zip(&times).take(count) {
-                text.extend_from_slice(formatter.process(*number, *nsec), gfp::user_account())?;
+            lines.clear();
+            for (number, nsec) in numbers[..count].iter().zip(&times[..count]).rev() {
+                lines.prepend_process(*number, *nsec);
             }
+            text.extend_from_slice(lines.text(), gfp::user_account())?;
         }
     }
 
