@@ -240,7 +240,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Returns the position in the file.
+    /// Returns the position in the file: always 0 in a stream.
     pub(crate) fn position(&self) -> i64 {
         *self.position
     }
@@ -479,12 +479,12 @@ impl<T: FileOps> Operations<T> {
 
     /// # Safety
     ///
-    /// `file` is an open [`File<T>`], and `pos` valid.
+    /// `file` is an open [`File<T>`].
     unsafe extern "C" fn read(
         file: *mut bindings::file,
         buf: *mut c_char,
         count: usize,
-        pos: *mut bindings::loff_t,
+        _pos: *mut bindings::loff_t,
     ) -> isize {
         let iter = Opaque::<bindings::iov_iter>::uninit();
         // SAFETY: `iter` is valid for writes. The address is looked at when it is copied to.
@@ -494,8 +494,10 @@ impl<T: FileOps> Operations<T> {
         if error != 0 {
             return error as isize;
         }
-        // SAFETY: `iter` has just been initialised; `file` and `pos` are as promised by the caller.
-        unsafe { Self::read_to(file, iter.get(), &mut *pos, false) }
+        // A stream has no position: `_pos` is null (`file_ppos()`).
+        let mut position = 0;
+        // SAFETY: `iter` has just been initialised; `file` is as promised by the caller.
+        unsafe { Self::read_to(file, iter.get(), &mut position, false) }
     }
 
     /// # Safety
