@@ -124,6 +124,15 @@ fn check_name(name: &CStr) -> Result {
     Ok(())
 }
 
+/// Checks that `mode` has permission bits and nothing else. To `/proc`, other bits change the type of
+/// the entry, and no bits at all stand for a default.
+fn check_mode(mode: u16) -> Result {
+    if mode == 0 || mode & !0o7777 != 0 {
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
 /// A directory directly in `/proc`.
 ///
 /// # Invariants
@@ -145,10 +154,15 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if `name` is no name of an entry: empty, too long, `.`, `..`, or with a slash.
+    /// - [`EINVAL`] if `name` is no name of an entry: empty, too long, `.`, `..`, or with a slash; if
+    ///   it is a number, which names a process; or if `mode` is 0 or has other bits.
     /// - [`ENOMEM`] if there is no memory, or such an entry already.
     pub(crate) fn new(name: &CStr, mode: u16) -> Result<Self> {
         check_name(name)?;
+        check_mode(mode)?;
+        if name.to_bytes().iter().all(u8::is_ascii_digit) {
+            return Err(EINVAL);
+        }
         // SAFETY: The name ends with NUL and is copied; no parent means `/proc` itself.
         let entry = unsafe { proc_mkdir_mode(name.as_char_ptr(), mode, core::ptr::null_mut()) };
         // INVARIANT: What is not null is a new entry. Nobody else will remove it: names are without
@@ -325,10 +339,12 @@ impl<T: FileOps> File<T> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if `name` is no name of an entry: empty, too long, `.`, `..`, or with a slash.
+    /// - [`EINVAL`] if `name` is no name of an entry: empty, too long, `.`, `..`, or with a slash; or
+    ///   if `mode` is 0 or has other bits.
     /// - [`ENOMEM`] if there is no memory, or such a file already.
     pub(crate) fn new(dir: Arc<Dir>, name: &CStr, mode: u16, data: T::Data) -> Result<Self> {
         check_name(name)?;
+        check_mode(mode)?;
         let data = data.into_foreign();
         let ops: &'static ProcOps = &Operations::<T>::TABLE;
 
