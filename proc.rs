@@ -28,7 +28,7 @@ use kernel::{
     bindings,
     build_error,
     error::{
-        from_result,
+        code::EIOCBQUEUED,
         VTABLE_DEFAULT_ERROR, //
     },
     iov::IovIterDest,
@@ -389,6 +389,13 @@ impl<T: FileOps> Drop for File<T> {
     }
 }
 
+/// Returns the error of a read or write for C. There, `EIOCBQUEUED` means that the call goes on:
+/// `read()` calls `BUG()` on it, and asynchronous callers wait for a completion that never comes.
+fn errno(error: Error) -> c_int {
+    let error = if error == EIOCBQUEUED { EIO } else { error };
+    error.to_errno()
+}
+
 /// The functions that C calls for a [`File`].
 ///
 /// What all of them rely on: procfs calls the operations of an entry only between its creation and
@@ -544,7 +551,7 @@ impl<T: FileOps> Operations<T> {
         // nobody has written.
         match T::read(data, open_file, &mut reader) {
             Ok(()) => reader.copied as isize,
-            Err(error) => error.to_errno() as isize,
+            Err(error) => errno(error) as isize,
         }
     }
 
@@ -562,7 +569,10 @@ impl<T: FileOps> Operations<T> {
         // SAFETY: The file stays open until we return.
         let file = unsafe { Self::open_file(file) };
         let from = UserSlice::new(UserPtr::from_addr(buf as usize), count).reader();
-        from_result(|| Ok(T::write(data, file, from)?.min(count) as isize))
+        match T::write(data, file, from) {
+            Ok(len) => len.min(count) as isize,
+            Err(error) => errno(error) as isize,
+        }
     }
 
     /// # Safety
