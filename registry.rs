@@ -439,8 +439,7 @@ impl Registry {
     /// Context: may sleep.
     fn clear(&self) {
         let mut walk = self.list.walk();
-        while let Some(visit) = walk.next() {
-            drop(visit);
+        while walk.next().is_some() {
             self.drop_here(&mut walk, |_| true);
         }
     }

@@ -262,11 +262,13 @@ pub(crate) struct Walk<'a, T: Send> {
     end: u64,
 }
 
-impl<'a, T: Send> Walk<'a, T> {
+impl<T: Send> Walk<'_, T> {
     /// Goes to the next element, and locks the list to look at it. Returns [`None`] at the end.
     ///
+    /// The visit borrows the walk, which would lock the list again for its next step or its end.
+    ///
     /// Context: any but interrupts.
-    pub(crate) fn next(&mut self) -> Option<Visit<'a, T>> {
+    pub(crate) fn next(&mut self) -> Option<Visit<'_, T>> {
         loop {
             let mut head = self.list.head.lock();
             // SAFETY: The list is locked, and by the invariant `at` is in it.
@@ -299,7 +301,7 @@ impl<'a, T: Send> Walk<'a, T> {
     /// stands at none, or at one that has been removed.
     ///
     /// Context: any but interrupts.
-    pub(crate) fn here(&mut self) -> Option<Visit<'a, T>> {
+    pub(crate) fn here(&mut self) -> Option<Visit<'_, T>> {
         let node = self.at?;
         let head = self.list.head.lock();
         // SAFETY: The list is locked and by the invariant `node` is in it, so its state is ours.
