@@ -359,9 +359,12 @@ impl<T: Send> Drop for Walk<'_, T> {
 #[pinned_drop]
 impl<T> PinnedDrop for SteppedList<T> {
     fn drop(self: Pin<&mut Self>) {
-        let mut head = self.head.lock();
-        // SAFETY: Nobody else has the list, so no walk stands in it.
-        while let Some(node) = unsafe { head.after(None) } {
+        loop {
+            let mut head = self.head.lock();
+            // SAFETY: Nobody else has the list, so no walk stands in it.
+            let Some(node) = (unsafe { head.after(None) }) else {
+                return;
+            };
             // INVARIANT: The node is pinned for the moment.
             // SAFETY: The list is locked.
             let left = unsafe {
@@ -370,6 +373,8 @@ impl<T> PinnedDrop for SteppedList<T> {
                 state.pins = 1;
                 head.unpin(node)
             };
+            // The drop of an element may sleep.
+            drop(head);
             drop(left);
         }
     }
