@@ -51,10 +51,7 @@ use registry::{
     Registry, //
 };
 use status::StatusFile;
-use timer::{
-    Periodic,
-    Ticking, //
-};
+use timer::Ticking;
 use workqueue::OwnedQueue;
 
 module! {
@@ -94,7 +91,8 @@ impl kernel::Module for Mp1 {
         let queue = Arc::new(OwnedQueue::new_unbound(c"mp1")?, GFP_KERNEL)?;
         let exits = Exits::new(queue.clone())?;
         let registry = Registry::new(exits.clone())?;
-        let updates = Periodic::new(interval, queue.clone(), registry)?;
+        let ticking = Ticking::new(interval, queue.clone(), registry)?;
+        let updates = ticking.periodic().clone();
         let dir = Arc::new(Dir::new(c"mp1", 0o555)?, GFP_KERNEL)?;
         let exits_file = File::new(dir.clone(), c"exits", 0o444, exits.clone())?;
         // The last step: processes are registered from now on.
@@ -104,7 +102,7 @@ impl kernel::Module for Mp1 {
         Ok(Self {
             _exits: exits_file,
             _status: status_file,
-            _ticking: Ticking(updates.clone()),
+            _ticking: ticking,
             _registrations: Registrations(updates),
             _wakeups: Wakeups(exits),
             _queue: queue,

@@ -90,32 +90,6 @@ impl_has_work! {
 }
 
 impl<J: Job> Periodic<J> {
-    /// Prepares `job` to be run on `queue` every `interval`, and arms nothing yet.
-    ///
-    /// Context: may sleep.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`] if there is no memory.
-    pub(crate) fn new(
-        interval: Delta,
-        queue: Arc<OwnedQueue>,
-        job: impl PinInit<J>,
-    ) -> Result<Arc<Self>> {
-        Arc::pin_init(
-            pin_init!(Self {
-                timer <- HrTimer::new(),
-                interval,
-                armed <- new_mutex!(None, "Periodic::armed"),
-                run <- new_work!("Periodic::run"),
-                arm <- new_work!("Periodic::arm"),
-                queue,
-                job <- job,
-            }),
-            GFP_KERNEL,
-        )
-    }
-
     /// Returns the job.
     pub(crate) fn job(&self) -> &J {
         &self.job
@@ -182,11 +156,47 @@ impl<J: Job> WorkItem<ARM> for Periodic<J> {
     }
 }
 
-/// A [`Periodic`] that may run. Dropping this ends first the timer, and waits for its callback, and
+/// The owner of a [`Periodic`]. Dropping this ends first the timer, and waits for its callback, and
 /// then the work. From then on [`Periodic::start`] and [`Periodic::run_soon`] do nothing.
 ///
+/// There is no [`Periodic`] without one: an armed timer keeps itself alive.
+///
 /// Context: dropped where sleeping is allowed.
-pub(crate) struct Ticking<J: Job>(pub(crate) Arc<Periodic<J>>);
+pub(crate) struct Ticking<J: Job>(Arc<Periodic<J>>);
+
+impl<J: Job> Ticking<J> {
+    /// Prepares `job` to be run on `queue` every `interval`, and arms nothing yet.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory.
+    pub(crate) fn new(
+        interval: Delta,
+        queue: Arc<OwnedQueue>,
+        job: impl PinInit<J>,
+    ) -> Result<Self> {
+        let periodic = Arc::pin_init(
+            pin_init!(Periodic {
+                timer <- HrTimer::new(),
+                interval,
+                armed <- new_mutex!(None, "Periodic::armed"),
+                run <- new_work!("Periodic::run"),
+                arm <- new_work!("Periodic::arm"),
+                queue,
+                job <- job,
+            }),
+            GFP_KERNEL,
+        )?;
+        Ok(Self(periodic))
+    }
+
+    /// Returns the timer with its job.
+    pub(crate) fn periodic(&self) -> &Arc<Periodic<J>> {
+        &self.0
+    }
+}
 
 impl<J: Job> Drop for Ticking<J> {
     fn drop(&mut self) {
