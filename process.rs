@@ -454,9 +454,15 @@ unsafe fn is_last_and_dead(leader: NonNull<bindings::task_struct>) -> bool {
     // SAFETY: By the caller's promise the task is valid, and so is its `signal_struct`.
     // `pidfd_poll()` reads both without a lock, too (`delay_group_leader()`).
     unsafe {
-        let exit_state = read_once(&raw const (*leader).exit_state);
+        if read_once(&raw const (*leader).exit_state) == 0 {
+            return false;
+        }
+        // The list is read after the state. A leader that starts a thread and then exits does both under
+        // `tasklist_lock`, so the thread is in the list that we read now. The other order could find the
+        // list of before and the state of after, and take a process that runs on for one that has exited.
+        fence(Ordering::Acquire);
         let next_thread = read_once(&raw const (*leader).thread_node.next);
-        exit_state != 0 && core::ptr::eq(next_thread, &raw const (*(*leader).signal).thread_head)
+        core::ptr::eq(next_thread, &raw const (*(*leader).signal).thread_head)
     }
 }
 
