@@ -2,7 +2,13 @@
 
 //! Reads of variables that other CPUs write at the same time.
 //!
-//! C header: [`include/asm-generic/rwonce.h`](srctree/include/asm-generic/rwonce.h).
+//! C headers: [`include/asm-generic/rwonce.h`](srctree/include/asm-generic/rwonce.h),
+//! [`include/asm-generic/barrier.h`](srctree/include/asm-generic/barrier.h).
+
+use core::sync::atomic::{
+    fence,
+    Ordering, //
+};
 
 /// Reads `*ptr` in one access, as `READ_ONCE()` of C does.
 ///
@@ -23,4 +29,15 @@ pub(crate) unsafe fn read_once<T: Copy>(ptr: *const T) -> T {
     // SAFETY: By the caller's promise `ptr` is valid. A race with a writer is no data race, as
     // argued above.
     unsafe { ptr.read_volatile() }
+}
+
+/// Keeps reads in order: all reads before it come before all reads and writes after it.
+///
+/// This orders what `smp_rmb()` orders, and later writes as well: it makes an `smp_load_acquire()` of each
+/// [`read_once`] before it. On arm64 it is the same instruction as `smp_rmb()`, `dmb ishld`, and on x86 it
+/// only holds the compiler back. It is not `smp_rmb()` itself because that is a call of a C function on
+/// kernels without inlined helpers.
+#[inline]
+pub(crate) fn read_barrier() {
+    fence(Ordering::Acquire);
 }

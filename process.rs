@@ -10,7 +10,10 @@
 //! [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h).
 
 use crate::{
-    once::read_once,
+    once::{
+        read_barrier,
+        read_once, //
+    },
     seqlock, //
 };
 use core::{
@@ -18,10 +21,6 @@ use core::{
     ptr::{
         null_mut,
         NonNull, //
-    },
-    sync::atomic::{
-        fence,
-        Ordering, //
     }, //
 };
 use kernel::{
@@ -385,7 +384,7 @@ impl FinalTime {
         let on_cpu = unsafe { read_once(&raw const (*leader.as_ptr()).on_cpu) };
         // Pairs with the `smp_store_release()` in `finish_task()`, before which the time of the thread
         // is accounted for.
-        fence(Ordering::Acquire);
+        read_barrier();
         on_cpu != 0
     }
 
@@ -460,7 +459,7 @@ unsafe fn is_last_and_dead(leader: NonNull<bindings::task_struct>) -> bool {
         // The list is read after the state. A leader that starts a thread and then exits does both under
         // `tasklist_lock`, so the thread is in the list that we read now. The other order could find the
         // list of before and the state of after, and take a process that runs on for one that has exited.
-        fence(Ordering::Acquire);
+        read_barrier();
         let next_thread = read_once(&raw const (*leader).thread_node.next);
         core::ptr::eq(next_thread, &raw const (*(*leader).signal).thread_head)
     }

@@ -9,15 +9,14 @@
 //! C header: [`include/linux/seqlock.h`](srctree/include/linux/seqlock.h).
 
 use crate::{
-    once::read_once,
+    once::{
+        read_barrier,
+        read_once, //
+    },
     spinlock_irqsave::{
         lock_irqsave,
         unlock_irqrestore, //
     }, //
-};
-use core::sync::atomic::{
-    fence,
-    Ordering, //
 };
 use kernel::bindings;
 
@@ -40,15 +39,15 @@ pub(crate) unsafe fn read<R>(lock: *mut bindings::seqlock_t, mut section: impl F
     // These are `read_seqbegin()` and `read_seqretry()`. Writers do a plain `sequence++` between
     // two `smp_wmb()` (`do_raw_write_seqcount_begin()`). It is the only write to the count, under
     // the lock, and of a machine word; the kernel tells KCSAN so (`kcsan_nestable_atomic_begin()`)
-    // and reads it by `READ_ONCE()` on this side, too. The fences pair with the `smp_wmb()`: a
+    // and reads it by `READ_ONCE()` on this side, too. The barriers pair with the `smp_wmb()`: a
     // reader that saw any of a writer's changes sees its count, too, and tries again.
     // SAFETY: The count is valid, see above.
     let begin = unsafe { read_once(sequence) };
     // While the count is odd, a writer is active: wait for it by taking the lock.
     if begin % 2 == 0 {
-        fence(Ordering::Acquire);
+        read_barrier();
         let result = section();
-        fence(Ordering::Acquire);
+        read_barrier();
         // SAFETY: As above.
         if unsafe { read_once(sequence) } == begin {
             return result;
