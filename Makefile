@@ -11,7 +11,7 @@ TEST ?=
 # What a build takes, and DKMS gets: nothing else of the checkout.
 BUILD_FILES = $(filter-out %layout.rs %.mod.c,$(wildcard *.rs *.c *.h)) Kbuild Makefile dkms.conf
 BUILD_SCRIPTS = scripts/prepare-tree scripts/lib.sh scripts/dkms-build
-VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+VERSION = $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
 DKMS_SOURCE = $(DESTDIR)/usr/src/mp1-$(VERSION)
 # Where `make install` puts the manual page.
 PREFIX ?= /usr/local

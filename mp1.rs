@@ -68,6 +68,13 @@ module! {
     },
 }
 
+/// The version, for `modinfo` and `/sys/module/mp1/version`: [`module!`] has no key for it.
+const VERSION: &str = concat!("version=", env!("MP1_VERSION"), "\0");
+
+#[used]
+#[link_section = ".modinfo"]
+static MODINFO_VERSION: [u8; VERSION.len()] = *VERSION.as_bytes().first_chunk().unwrap();
+
 /// The loaded module. Its fields are dropped in their order, which is the order of the unload.
 struct Mp1 {
     /// Wakes the readers and polls of the file. No user is inside it from then on.

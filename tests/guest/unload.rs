@@ -59,6 +59,18 @@ fn load_and_unload_leave_nothing() {
 }
 
 #[test]
+fn its_version_is_that_of_dkms_conf() {
+    let version = include_str!("../../dkms.conf")
+        .lines()
+        .find_map(|line| line.strip_prefix("PACKAGE_VERSION="))
+        .expect("a version")
+        .trim_matches('"');
+    let _module = Module::load(&[]);
+    let shown = fs::read_to_string("/sys/module/mp1/version").expect("a version in sysfs");
+    assert_eq!(shown.trim_end(), version);
+}
+
+#[test]
 fn load_and_unload_100_times() {
     let _machine = Machine::take();
     for round in 0..100 {
