@@ -33,7 +33,7 @@ pub(crate) const PINNED_MAX: usize = 3 << 20;
 /// How many first threads may be pinned until they are off their CPU.
 pub(crate) const RUNNING_MAX: usize = 128;
 
-/// How many of them are pinned before somebody is made to look after them.
+/// With so many pinned, a work item is queued that unpins those that are off their CPU.
 pub(crate) const RUNNING_DUE: usize = 32;
 
 /// How many records are looked at in one hold of the lock.

@@ -37,10 +37,10 @@ use kernel::{
 pub(crate) trait ExitHandler: Send + Sync + Sized + 'static {
     /// Called once for each watch, when its process exits.
     ///
-    /// Context: `tasklist_lock` is held for writing and the lock of a wait queue as well, with
-    /// interrupts disabled (but with `PREEMPT_RT`). It must not sleep, nor take locks that others hold
-    /// with interrupts enabled, nor drop an [`ExitWatch`]. The whole machine waits for it: it should
-    /// take little time, and the same time whatever users do.
+    /// Context: called with `tasklist_lock` held for writing and with the lock of a wait queue held, and
+    /// with interrupts disabled unless the kernel has `PREEMPT_RT`. It must not sleep, nor take a lock
+    /// that others hold with interrupts enabled, nor drop an [`ExitWatch`]. Forks and exits on all CPUs
+    /// wait for it: its time must be short, and must not depend on what users do.
     fn exited(this: ArcBorrow<'_, Self>, process: &Process, group: ExitedGroup<'_>);
 }
 
@@ -99,7 +99,7 @@ impl<H: ExitHandler> ExitWatch<H> {
         let queue = watch.process.exit_queue();
         let private = Arc::into_raw(handler);
 
-        // SAFETY: By the caller's promise `entry` is valid for writes, and nobody knows of it yet.
+        // SAFETY: By the caller's promise `entry` is valid for writes, and on no queue yet.
         unsafe {
             (*entry).flags = 0;
             (*entry).private = private.cast_mut().cast();
@@ -130,7 +130,7 @@ impl<H: ExitHandler> ExitWatch<H> {
             // It exited after it was watched.
             return Ok(());
         }
-        // SAFETY: It comes from `into_raw()`, and nobody has the entry any more.
+        // SAFETY: It comes from `into_raw()`, and the entry is on no queue.
         drop(unsafe { Arc::from_raw(private) });
         Err(ESRCH)
     }

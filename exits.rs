@@ -8,9 +8,9 @@
 //!
 //! A file gets what its opener's PID namespace sees, under the numbers of its reader's namespace.
 //!
-//! A read copies without a lock, and only then moves the file's position, unless another reader of the
-//! same file has done so meanwhile: then it starts over. So a bad pointer loses nothing, and nobody
-//! waits for a reader.
+//! A read copies without a lock and then moves the file's position. If another reader of the same file
+//! has moved it meanwhile, the read retries. So a bad pointer loses nothing, and no caller waits for a
+//! reader.
 
 #![forbid(unsafe_code)]
 
@@ -87,8 +87,8 @@ use kernel::{
     }, //
 };
 
-/// How often a reader looks whether a thread that exits is off its CPU by now: it is within microseconds,
-/// but for a virtual CPU that does not run. So the reader first spins and then sleeps in between.
+/// How often a reader checks whether an exiting thread is off its CPU. That takes microseconds, or longer
+/// if a hypervisor has preempted the CPU. So the reader first spins, then sleeps between the checks.
 const SPINS: usize = 200;
 const SLEEPS: usize = 200;
 const PAUSE: Delta = Delta::from_micros(50);
@@ -228,7 +228,7 @@ impl Exits {
         drop(log);
         // Readers are woken by work, since their number is the users' choice.
         if is_due || this.readers.has_waiters() {
-            // An error means that it is about to run anyway, or never.
+            // An error means that the work is queued already, or disabled.
             let _ = this.queue.enqueue::<Arc<Self>, 0>(this.into());
         }
     }

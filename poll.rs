@@ -147,8 +147,8 @@ impl PollQueue {
         unsafe { bindings::poll_wait(table.file, self.as_ptr(), table.table) };
     }
 
-    /// Returns whether somebody sleeps or polls here. What the caller has changed before is seen by
-    /// all that come later.
+    /// Returns whether a task sleeps or polls here. A task that comes later sees what the caller has
+    /// changed before.
     ///
     /// Context: any.
     pub(crate) fn has_waiters(&self) -> bool {

@@ -165,8 +165,8 @@ impl Dir {
         }
         // SAFETY: The name ends with NUL and is copied; no parent means `/proc` itself.
         let entry = unsafe { proc_mkdir_mode(name.as_char_ptr(), mode, core::ptr::null_mut()) };
-        // INVARIANT: What is not null is a new entry. Nobody else will remove it: names are without
-        // slashes, so no `Dir` is inside another one.
+        // INVARIANT: What is not null is a new entry. No other code removes it: names have no slashes, so
+        // no `Dir` is inside another one.
         Ok(Self(NonNull::new(entry).ok_or(ENOMEM)?))
     }
 }
@@ -365,7 +365,7 @@ impl<T: FileOps> File<T> {
             return Err(ENOMEM);
         };
 
-        // INVARIANT: The entry is new and nobody else will remove it; `data` is as required.
+        // INVARIANT: The entry is new and no other code removes it; `data` is as required.
         Ok(Self {
             entry,
             data: data.cast(),
@@ -473,7 +473,7 @@ impl<T: FileOps> Operations<T> {
         let data = unsafe { Self::data(inode) };
         match T::open(data) {
             Ok(open_file) => {
-                // SAFETY: The file is being opened: its private data are ours, and nobody reads
+                // SAFETY: The file is being opened: its private data are ours, and no operation reads
                 // them yet.
                 unsafe { (*file).private_data = open_file.into_foreign().cast() };
                 if !T::HAS_SIZE {
@@ -547,8 +547,7 @@ impl<T: FileOps> Operations<T> {
             copied: 0,
             is_nonblocking: nowait || flags & bindings::O_NONBLOCK != 0,
         };
-        // What was copied counts, and nothing else: a caller that splices would pass on memory that
-        // nobody has written.
+        // Only what was copied counts: `splice()` would pass on memory that was never written.
         match T::read(data, open_file, &mut reader) {
             Ok(()) => reader.copied as isize,
             Err(error) => errno(error) as isize,
@@ -625,7 +624,7 @@ impl<T: FileOps> Operations<T> {
     ///
     /// `file` is an open [`File<T>`], and this is its last operation.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: `open` has stored what comes from `into_foreign()`, and nobody will borrow it any
+        // SAFETY: `open` has stored what comes from `into_foreign()`, and no operation borrows it any
         // more.
         drop(unsafe { T::OpenFile::from_foreign((*file).private_data.cast()) });
         0

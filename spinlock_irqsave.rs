@@ -73,9 +73,9 @@ unsafe impl Backend for SpinLockIrqSaveBackend {
 ///
 /// Returns the flags for [`unlock_irqrestore`].
 ///
-/// With `PREEMPT_RT` a `spinlock_t` sleeps and leaves interrupts alone, in C, too. On a kernel for
-/// one CPU there is nobody to spin for, and no lock that this module takes is taken by interrupt
-/// handlers: keeping others from preempting the holder is enough.
+/// With `PREEMPT_RT` a `spinlock_t` sleeps and leaves interrupts enabled, as in C. On a kernel for one CPU
+/// there is no other CPU, and no interrupt handler takes a lock that this module takes: it is enough to
+/// disable preemption.
 ///
 /// # Safety
 ///

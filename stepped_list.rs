@@ -4,9 +4,9 @@
 //!
 //! A walk over a list under a spin lock must drop the lock now and then, and find its place again.
 //! [`kernel::list::List`] has no way to do so. A [`Walk`] over a [`SteppedList`] takes the lock once for
-//! each element and pins the element that it stands at, so that this stays in the list. Nobody waits
-//! for a walk: elements are added while walks stand still, any number of walks go on side by side, and
-//! an element that is removed while walks stand at it leaves the list with the last of them.
+//! each element and pins the element that it stands at, so that this stays in the list. No caller
+//! waits for a walk: elements can be added at any time, any number of walks may run at once, and an
+//! element that is removed while walks stand at it leaves the list with the last of them.
 //!
 //! C header: [`include/linux/list.h`](srctree/include/linux/list.h).
 

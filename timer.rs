@@ -65,7 +65,7 @@ pub(crate) struct Periodic<J: Job> {
     #[pin]
     timer: HrTimer<Self>,
     interval: Delta,
-    /// The timer while it is armed. The work items and the end take this lock, and nobody else.
+    /// The timer while it is armed. Only the work items and the drop of [`Ticking`] take this lock.
     #[pin]
     armed: Mutex<Option<ArcHrTimerHandle<Self>>>,
     #[pin]

@@ -59,7 +59,7 @@ impl OwnedQueue {
                 name.as_char_ptr(),
             )
         };
-        // INVARIANT: What is not null is a new queue, and nobody else knows of it.
+        // INVARIANT: What is not null is a new queue, and no other code has it.
         Ok(Self(NonNull::new(queue).ok_or(ENOMEM)?))
     }
 
