@@ -21,6 +21,7 @@ mod once;
 mod pid_list;
 mod pin_vec;
 mod poll;
+mod prefetch;
 mod proc;
 mod process;
 mod registry;

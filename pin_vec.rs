@@ -56,6 +56,14 @@ impl<T: 'static, const N: usize> PinVec<T, N> {
         self.occupied == 0
     }
 
+    /// Returns the element with this index, unless it has been removed or never was.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<&T> {
+        let slot = self.slots.get(index)?;
+        // SAFETY: By the invariant the slot is initialised if its bit is set.
+        (self.occupied & (1 << index) != 0).then(|| unsafe { slot.assume_init_ref() })
+    }
+
     /// Adds an element at the end.
     ///
     /// # Errors

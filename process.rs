@@ -14,6 +14,7 @@ use crate::{
         read_barrier,
         read_once, //
     },
+    prefetch::prefetch,
     seqlock, //
 };
 use core::{
@@ -57,8 +58,8 @@ impl Process {
     /// Looks up the processes with these `numbers` in the PID namespace of `current`. A number of
     /// a thread names its process.
     ///
-    /// The result has [`None`] for each number that nobody has and for each process that has exited
-    /// (a zombie has), and for what `numbers` has beyond `N`.
+    /// The result has [`None`] for each number that is not in use, for each process that has exited (a
+    /// zombie has), and for what `numbers` has beyond `N`.
     ///
     /// Each step is done for all numbers before the next one, so that the CPU waits for many cache
     /// lines at once.
@@ -68,22 +69,34 @@ impl Process {
         let rcu = rcu::read_lock();
         let count = numbers.len().min(N);
 
-        let mut pids = [null_mut::<bindings::pid>(); N];
-        for (pid, nr) in pids.iter_mut().zip(numbers) {
+        let mut pids = [None; N];
+        for (slot, nr) in pids.iter_mut().zip(numbers) {
             // SAFETY: The RCU read lock is held to the end of this function.
-            *pid = unsafe { bindings::find_vpid(*nr) };
+            *slot = NonNull::new(unsafe { bindings::find_vpid(*nr) });
+            if let Some(pid) = *slot {
+                // SAFETY: `pid` is valid; this computes addresses.
+                unsafe {
+                    prefetch(&raw const (*pid.as_ptr()).tasks);
+                    prefetch(&raw const (*pid.as_ptr()).wait_pidfd);
+                }
+            }
         }
         let mut signals = [null_mut::<bindings::signal_struct>(); N];
-        for (signal, pid) in signals.iter_mut().zip(pids).take(count) {
-            let Some(pid) = NonNull::new(pid) else {
+        for (slot, pid) in signals.iter_mut().zip(pids).take(count) {
+            // SAFETY: `pid` was found under the RCU read lock that is still held.
+            let task = pid.and_then(|pid| unsafe {
+                first_task(pid, bindings::pid_type_PIDTYPE_PID)
+            });
+            let Some(task) = task else {
                 continue;
             };
-            // SAFETY: `pid` was found under the RCU read lock that is still held.
-            let task = unsafe { first_task(pid, bindings::pid_type_PIDTYPE_PID) };
-            if let Some(task) = task {
-                // SAFETY: The task is valid as long as `rcu`, and points at the same
-                // `signal_struct` all its life.
-                *signal = unsafe { (*task.as_ptr()).signal };
+            // SAFETY: The task is valid as long as `rcu`, and points at the same `signal_struct` all
+            // its life. The rest computes addresses.
+            unsafe {
+                *slot = (*task.as_ptr()).signal;
+                prefetch(&raw const (*task.as_ptr()).exit_state);
+                prefetch(&raw const (**slot).live);
+                prefetch(&raw const (**slot).pids);
             }
         }
         let mut found = [const { None }; N];
@@ -127,21 +140,14 @@ impl Process {
     ///
     /// Context: any but interrupts.
     #[inline]
-    pub(crate) fn threads<'rcu>(&self, rcu: &'rcu rcu::Guard) -> Option<ThreadGroup<'rcu>> {
-        let leader = self.leader(rcu)?;
-        // SAFETY: The task is valid. It points at the same `signal_struct` all its life, which lives
-        // as long as each of its tasks.
-        let signal = unsafe { NonNull::new_unchecked((*leader.as_ptr()).signal) };
-        // INVARIANT: It is that of a task that is valid as long as `'rcu`.
-        Some(ThreadGroup(signal, PhantomData))
-    }
-
-    /// Returns the thread that carries the process's number, or [`None`] if the process has been
-    /// reaped. It is valid as long as `rcu`.
-    #[inline]
-    fn leader(&self, _rcu: &rcu::Guard) -> Option<NonNull<bindings::task_struct>> {
+    pub(crate) fn threads<'rcu>(&self, _rcu: &'rcu rcu::Guard) -> Option<ThreadGroup<'rcu>> {
         // SAFETY: By the type's invariant the `struct pid` is valid.
-        unsafe { first_task(self.0, bindings::pid_type_PIDTYPE_TGID) }
+        let leader = unsafe { first_task(self.0, bindings::pid_type_PIDTYPE_TGID) }?;
+        // INVARIANT: The task was found under the RCU read lock, which is held during `'rcu`.
+        Some(ThreadGroup {
+            leader,
+            _rcu: PhantomData,
+        })
     }
 
     /// Returns whether the process has exited, in the sense of a pidfd: its last thread has, be it
@@ -150,9 +156,9 @@ impl Process {
     /// Context: any but interrupts.
     pub(crate) fn has_exited(&self) -> bool {
         let rcu = rcu::read_lock();
-        match self.leader(&rcu) {
-            // SAFETY: The task was found under `rcu`.
-            Some(leader) => unsafe { is_last_and_dead(leader) },
+        match self.threads(&rcu) {
+            // SAFETY: By the type's invariant the task is valid.
+            Some(threads) => unsafe { is_last_and_dead(threads.leader) },
             None => true,
         }
     }
@@ -177,8 +183,7 @@ impl Process {
         core::ptr::eq(upid.ns, ns).then_some(upid.nr as u32)
     }
 
-    /// Returns whether somebody else has the number `nr` in `ns` by now, where it was this process's
-    /// number.
+    /// Returns whether `nr`, which was this process's number in `ns`, is in use again.
     ///
     /// Context: any but interrupts.
     pub(crate) fn is_replaced_in(&self, ns: &PidNamespace, nr: u32) -> bool {
@@ -290,13 +295,46 @@ impl NamespaceId {
 ///
 /// # Invariants
 ///
-/// `0` points at a `signal_struct` that is valid as long as the RCU read lock of `'rcu`, which is held.
-pub(crate) struct ThreadGroup<'rcu>(
-    NonNull<bindings::signal_struct>,
-    PhantomData<&'rcu rcu::Guard>,
-);
+/// `leader` points at the first thread of a process, which is valid as long as the RCU read lock of
+/// `'rcu`, which is held.
+pub(crate) struct ThreadGroup<'rcu> {
+    leader: NonNull<bindings::task_struct>,
+    _rcu: PhantomData<&'rcu rcu::Guard>,
+}
 
 impl ThreadGroup<'_> {
+    /// Asks for the memory that [`prefetch_signal`](Self::prefetch_signal) and
+    /// [`cpu_time`](Self::cpu_time) read of the first thread.
+    #[inline]
+    pub(crate) fn prefetch_leader(&self) {
+        let leader = self.leader.as_ptr();
+        // SAFETY: By the type's invariant the task is valid; this computes addresses.
+        unsafe {
+            prefetch(&raw const (*leader).signal);
+            prefetch(&raw const (*leader).se.sum_exec_runtime);
+        }
+    }
+
+    /// Asks for the memory that [`cpu_time`](Self::cpu_time) reads of what all threads share.
+    #[inline]
+    pub(crate) fn prefetch_signal(&self) {
+        let signal = self.signal();
+        // SAFETY: `signal` is valid; this computes addresses.
+        unsafe {
+            prefetch(&raw const (*signal).thread_head);
+            prefetch(&raw const (*signal).stats_lock);
+            prefetch(&raw const (*signal).sum_sched_runtime);
+        }
+    }
+
+    /// Returns the `signal_struct`, which is valid as long as `self`.
+    #[inline]
+    fn signal(&self) -> *mut bindings::signal_struct {
+        // SAFETY: By the type's invariant the task is valid. It points at the same `signal_struct` all
+        // its life, which lives as long as each of its tasks.
+        unsafe { (*self.leader.as_ptr()).signal }
+    }
+
     /// Returns the CPU time, user and system, of all threads, live and ended, in nanoseconds; or
     /// [`None`] if all have exited.
     ///
@@ -306,12 +344,16 @@ impl ThreadGroup<'_> {
     /// Context: any but interrupts; the time grows with the number of threads.
     #[inline]
     pub(crate) fn cpu_time(&self) -> Option<u64> {
-        let signal = self.0.as_ptr();
-        // SAFETY: By the type's invariant `signal` is valid.
+        let signal = self.signal();
+        // SAFETY: `signal` is valid.
         unsafe { has_live_threads(signal) }.then_some(())?;
-        // SAFETY: By the type's invariant `signal` is valid, and initialised before its process
-        // becomes visible. Threads that leave the list meanwhile stay allocated as long as `'rcu`.
-        Some(unsafe { seqlock::read(&raw mut (*signal).stats_lock, || sum_exec_runtime(signal)) })
+        // SAFETY: `signal` is valid, and initialised before its process becomes visible. Threads that
+        // leave the list meanwhile stay allocated as long as `'rcu`.
+        Some(unsafe {
+            seqlock::read(&raw mut (*signal).stats_lock, || {
+                sum_exec_runtime(signal, self.leader)
+            })
+        })
     }
 }
 
@@ -482,18 +524,35 @@ unsafe fn has_live_threads(signal: *mut bindings::signal_struct) -> bool {
 ///
 /// # Safety
 ///
-/// `signal` is valid, and the RCU read lock is held.
+/// `signal` is valid, `leader` was one of its tasks, and the RCU read lock has been held since.
 #[inline]
-unsafe fn sum_exec_runtime(signal: *mut bindings::signal_struct) -> u64 {
-    // SAFETY: By the caller's promise `signal` is valid. An old value is not returned to anybody,
-    // as the sequence lock makes the reader try again.
+unsafe fn sum_exec_runtime(
+    signal: *mut bindings::signal_struct,
+    leader: NonNull<bindings::task_struct>,
+) -> u64 {
+    // SAFETY: By the caller's promise `signal` is valid. A stale value is never returned,
+    // since the sequence lock makes the reader retry.
     let mut sum = unsafe { read_once(&raw const (*signal).sum_sched_runtime) };
 
     // SAFETY: As above; this only computes an address.
     let head = unsafe { &raw mut (*signal).thread_head };
     // SAFETY: The list is one for RCU: it leads to tasks that stay allocated as long as the RCU read
     // lock is held.
-    let mut node = unsafe { read_once(&raw const (*head).next) };
+    let (mut node, last) = unsafe {
+        (
+            read_once(&raw const (*head).next),
+            read_once(&raw const (*head).prev),
+        )
+    };
+    // Most processes have one thread. Its place in memory is known, so there is no need to wait for the
+    // list to be read.
+    // SAFETY: By the caller's promise the task is allocated; this only computes an address.
+    let only = unsafe { &raw mut (*leader.as_ptr()).thread_node };
+    if core::ptr::eq(node, only) && core::ptr::eq(last, only) {
+        // SAFETY: The task is allocated. Its time is read as below.
+        let time = unsafe { read_once(&raw const (*leader.as_ptr()).se.sum_exec_runtime) };
+        return sum.wrapping_add(time);
+    }
     while !core::ptr::eq(node, head) {
         // SAFETY: All nodes but the head are the `thread_node` of a task.
         let task = unsafe { container_of!(node, bindings::task_struct, thread_node) };

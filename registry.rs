@@ -10,8 +10,8 @@
 //! A registration stays where it is until an update finds that its process has exited, since the wait
 //! queue of the process points at it. So exits leave holes. A block goes when its last registration
 //! does: at worst, one process that lives keeps a block, which is less than a tenth of what the kernel
-//! spends on the process itself. The memory of a block is charged to the writer that needed it; writers
-//! that fill it up ride along.
+//! spends on the process itself. A block is charged to the writer that needed it. Writers that use the
+//! room that is left in it pay nothing.
 //!
 //! A process is registered once: a second watch on its exit is refused.
 
@@ -33,7 +33,8 @@ use crate::{
     process::{
         ExitedGroup,
         NamespaceId,
-        Process, //
+        Process,
+        ThreadGroup, //
     },
     stepped_list::{
         NewNode,
@@ -47,6 +48,7 @@ use crate::{
     }, //
 };
 use core::{
+    array::from_fn,
     cell::Cell,
     sync::atomic::{
         AtomicBool,
@@ -72,8 +74,8 @@ use kernel::{
 
 /// How much memory exited processes may pin before an update is due, whatever the timer says.
 ///
-/// While that update is on its way more may exit. So this is well below the 8 MiB that must not be
-/// exceeded, of which the records of exits may have 3.
+/// More processes may exit until that update runs. So this is well below the limit of 8 MiB, of which the
+/// records of exits may take 3.
 const EXITED_MAX: usize = 3 << 20;
 
 /// The size of a block, with all that belongs to it.
@@ -85,7 +87,7 @@ const BLOCK_LEN: usize =
 const _: () = assert!(size_of::<Node<Block>>() <= BLOCK_SIZE);
 
 /// How many processes are registered, or dropped, in one hold of the lock.
-const BATCH: usize = 4;
+const BATCH: usize = 3;
 
 /// How many numbers are looked up in one hold of the lock, to see whether they are in use again.
 const LOOKUPS: usize = 6;
@@ -194,7 +196,7 @@ impl Spare {
 pub(crate) struct Registry {
     #[pin]
     list: SteppedList<Block>,
-    /// How much memory those pin that have exited since the latest update, in bytes.
+    /// What the processes that have exited since the latest update pin, in bytes.
     exited: AtomicUsize,
     /// The number of updates so far.
     updates: AtomicU64,
@@ -294,19 +296,23 @@ impl Registry {
             // cache lines at once. The lock is not held while times are summed up, since a process
             // may have many threads.
             let rcu = rcu::read_lock();
-            let mut groups = [const { None }; BLOCK_LEN];
             let Some(mut visit) = walk.next() else {
                 return;
             };
             let block = visit.value();
             let seen = block.len();
-            for (index, registration) in block.iter_from(0) {
-                groups[index] = registration.watch.process().threads(&rcu);
-            }
+            let groups: [_; BLOCK_LEN] = from_fn(|index| {
+                let group = block.get(index)?.watch.process().threads(&rcu)?;
+                group.prefetch_leader();
+                Some(group)
+            });
             drop(visit);
 
-            for (time, group) in times.iter_mut().zip(&groups).take(seen) {
-                *time = group.as_ref().and_then(|group| group.cpu_time());
+            for group in groups.iter().flatten() {
+                group.prefetch_signal();
+            }
+            for (time, group) in times.iter_mut().zip(&groups) {
+                *time = group.as_ref().and_then(ThreadGroup::cpu_time);
             }
             drop(rcu);
 
@@ -478,7 +484,7 @@ impl ExitHandler for Updates {
 /// The registrations of the loaded module. Dropping this drops them all, after which no exit calls the
 /// module.
 ///
-/// Context: dropped where sleeping is allowed, when nobody registers any more.
+/// Context: dropped where sleeping is allowed, when no caller registers any more.
 pub(crate) struct Registrations(pub(crate) Arc<Updates>);
 
 impl Drop for Registrations {
