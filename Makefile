@@ -16,7 +16,7 @@ DKMS_SOURCE = $(DESTDIR)/usr/src/mp1-$(VERSION)
 # Where `make install` puts the manual page.
 PREFIX ?= /usr/local
 
-.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo test test-all soak soak-brief bench bench-native lint help
+.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-all soak soak-brief bench bench-native lint help
 
 all: modules
 
@@ -60,6 +60,9 @@ clean:
 demo:
 	@scripts/demo $(KERNEL)
 
+shell:
+	@scripts/shell $(KERNEL)
+
 test:
 	@scripts/test $(KERNEL) $(TEST)
 
@@ -92,6 +95,7 @@ help:
 	@echo '  make clean            remove what was built'
 	@echo 'In a virtual machine, with a kernel of Debian:'
 	@echo '  make demo             show a session with mp1'
+	@echo '  make shell            give a shell beside mp1.ko, to play in'
 	@echo '  make test             run the tests; TEST=NAME: those with NAME in their names'
 	@echo '  make test-all         run them on every kernel of tests/kernels'
 	@echo '  make test-package     check the package and what DKMS does with it, as root (some minutes)'
@@ -100,6 +104,6 @@ help:
 	@echo '  make soak-brief       the part of it that takes minutes'
 	@echo '  make bench            count what the module costs, beside a C twin (some minutes)'
 	@echo '  make bench-native     compare the times of both on User Mode Linux (some minutes)'
-	@echo '  KERNEL=NAME           of tests/kernels, for demo, test and bench ($(KERNEL))'
+	@echo '  KERNEL=NAME           of tests/kernels, for demo, shell, test and bench ($(KERNEL)); the first two also take debug'
 	@echo 'On the sources:'
 	@echo '  make lint             formatting and lints'
