@@ -16,7 +16,7 @@ DKMS_SOURCE = $(DESTDIR)/usr/src/mp1-$(VERSION)
 # Where `make install` puts the manual page.
 PREFIX ?= /usr/local
 
-.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-all soak soak-brief bench bench-native lint help
+.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-all soak soak-brief bench bench-native lint help
 
 all: modules
 
@@ -63,6 +63,9 @@ demo:
 shell:
 	@scripts/shell $(KERNEL)
 
+test-shell:
+	@scripts/test-shell $(KERNEL)
+
 test:
 	@scripts/test $(KERNEL) $(TEST)
 
@@ -98,6 +101,7 @@ help:
 	@echo '  make shell            give a shell beside mp1.ko, to play in'
 	@echo '  make test             run the tests; TEST=NAME: those with NAME in their names'
 	@echo '  make test-all         run them on every kernel of tests/kernels'
+	@echo '  make test-shell       use that shell through a pseudo-terminal'
 	@echo '  make test-package     check the package and what DKMS does with it, as root (some minutes)'
 	@echo '  make test-install     install, upgrade, sign and remove it on a whole Debian system'
 	@echo '  make soak             attack the module on kernels that catch mistakes (an hour, and their compilation)'
