@@ -16,7 +16,7 @@ DKMS_SOURCE = $(DESTDIR)/usr/src/mp1-$(VERSION)
 # Where `make install` puts the manual page.
 PREFIX ?= /usr/local
 
-.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-all soak soak-brief bench bench-native lint help
+.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-all soak soak-brief bench bench-native rust-analyzer lint help
 
 all: modules
 
@@ -84,6 +84,9 @@ bench:
 bench-native:
 	@scripts/bench-native
 
+rust-analyzer:
+	@scripts/rust-project $(KERNEL)
+
 lint:
 	@scripts/lint
 
@@ -108,6 +111,7 @@ help:
 	@echo '  make soak-brief       the part of it that takes minutes'
 	@echo '  make bench            count what the module costs, beside a C twin (some minutes)'
 	@echo '  make bench-native     compare the times of both on User Mode Linux (some minutes)'
-	@echo '  KERNEL=NAME           of tests/kernels, for demo, shell, test and bench ($(KERNEL)); the first two also take debug'
+	@echo '  KERNEL=NAME           of tests/kernels, for demo, shell, test and bench ($(KERNEL)); or debug, uml, uml-kasan'
 	@echo 'On the sources:'
+	@echo '  make rust-analyzer    write rust-project.json, from which an editor understands the module'
 	@echo '  make lint             formatting and lints'
