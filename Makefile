@@ -16,7 +16,7 @@ DKMS_SOURCE = $(DESTDIR)/usr/src/mp1-$(VERSION)
 # Where `make install` puts the manual page.
 PREFIX ?= /usr/local
 
-.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-all soak soak-brief bench bench-native rust-analyzer lint help
+.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-all soak soak-brief bench bench-native rust-analyzer test-editor lint help
 
 all: modules
 
@@ -87,6 +87,9 @@ bench-native:
 rust-analyzer:
 	@scripts/rust-project $(KERNEL)
 
+test-editor:
+	@scripts/test-editor $(KERNEL)
+
 lint:
 	@scripts/lint
 
@@ -114,4 +117,5 @@ help:
 	@echo '  KERNEL=NAME           of tests/kernels, for demo, shell, test and bench ($(KERNEL)); or debug, uml, uml-kasan'
 	@echo 'On the sources:'
 	@echo '  make rust-analyzer    write rust-project.json, from which an editor understands the module'
+	@echo '  make test-editor      check that with rust-analyzer (a minute)'
 	@echo '  make lint             formatting and lints'
