@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the module's files use of the `kernel` crate. Memory stays until a model ends, so references
+//! count nothing and RCU waits for nobody.
+
+#[macro_export]
+macro_rules! container_of {
+    ($ptr:expr, $container:ty, $field:ident) => {
+        $ptr.byte_sub(core::mem::offset_of!($container, $field))
+            .cast::<$container>()
+    };
+}
+
+pub mod pid_namespace {
+    use crate::bindings;
+
+    pub struct PidNamespace(bindings::pid_namespace);
+
+    impl PidNamespace {
+        pub fn as_ptr(&self) -> *mut bindings::pid_namespace {
+            (&raw const self.0).cast_mut()
+        }
+    }
+}
+
+pub mod task {
+    use crate::bindings;
+
+    #[repr(transparent)]
+    pub struct Task(bindings::task_struct);
+
+    impl Task {
+        pub fn as_ptr(&self) -> *mut bindings::task_struct {
+            (&raw const self.0).cast_mut()
+        }
+    }
+}
+
+pub mod sync {
+    pub mod aref {
+        pub struct ARef<T>(*const T);
+
+        impl<T> From<&T> for ARef<T> {
+            fn from(object: &T) -> Self {
+                Self(object)
+            }
+        }
+
+        impl<T> core::ops::Deref for ARef<T> {
+            type Target = T;
+
+            fn deref(&self) -> &T {
+                // SAFETY: It stays until the model ends.
+                unsafe { &*self.0 }
+            }
+        }
+    }
+
+    pub mod rcu {
+        pub struct Guard;
+
+        pub fn read_lock() -> Guard {
+            Guard
+        }
+    }
+}
