@@ -114,8 +114,10 @@ pub struct hlist_head {
     pub first: AtomicPtr<hlist_node>,
 }
 
+#[derive(Default)]
 pub struct list_head {
     pub next: AtomicPtr<list_head>,
+    pub prev: AtomicPtr<list_head>,
 }
 
 pub struct refcount_t;
@@ -189,11 +191,13 @@ impl task_struct {
             },
             exit_state: AtomicI32::new(0),
             pid_links: Default::default(),
-            thread_node: list_head {
-                next: AtomicPtr::new(null_mut()),
-            },
+            thread_node: list_head::default(),
             signal: null_mut(),
         }
+    }
+
+    fn thread_node(&self) -> *mut list_head {
+        (&raw const self.thread_node).cast_mut()
     }
 }
 
@@ -231,9 +235,7 @@ impl Group {
                 live: atomic_t {
                     counter: AtomicI32::new(1),
                 },
-                thread_head: list_head {
-                    next: AtomicPtr::new(null_mut()),
-                },
+                thread_head: list_head::default(),
                 pids: [(); 4].map(|()| AtomicPtr::new(null_mut())),
                 stats_lock: seqlock_t::new(),
                 sum_sched_runtime: 0,
@@ -251,16 +253,11 @@ impl Group {
             group.pid.tasks[kind].first.store(link, Relaxed);
             group.signal.pids[kind].store(&raw mut group.pid, Relaxed);
         }
-        group
-            .signal
-            .thread_head
-            .next
-            .store(&raw mut group.leader.thread_node, Relaxed);
-        group
-            .leader
-            .thread_node
-            .next
-            .store(&raw mut group.signal.thread_head, Relaxed);
+        let (head, node) = (group.head(), group.leader.thread_node());
+        group.signal.thread_head.next.store(node, Relaxed);
+        group.signal.thread_head.prev.store(node, Relaxed);
+        group.leader.thread_node.next.store(head, Relaxed);
+        group.leader.thread_node.prev.store(head, Relaxed);
         group
     }
 
@@ -273,9 +270,14 @@ impl Group {
         self.tasklist_lock.lock();
         self.signal.live.counter.fetch_add(1, Relaxed);
         // `list_add_tail_rcu()`
+        let node = self.thread.thread_node();
         self.thread.thread_node.next.store(self.head(), Relaxed);
-        let node = (&raw const self.thread.thread_node).cast_mut();
+        self.thread
+            .thread_node
+            .prev
+            .store(self.leader.thread_node(), Relaxed);
         self.leader.thread_node.next.store(node, Release);
+        self.signal.thread_head.prev.store(node, Relaxed);
         self.tasklist_lock.unlock();
     }
 
@@ -293,6 +295,8 @@ impl Group {
             let time = self.thread.se.sum_exec_runtime.load(Relaxed);
             self.signal.sum_shared.fetch_add(time, Relaxed);
             // `list_del_rcu()`
+            let leader = self.leader.thread_node();
+            self.signal.thread_head.prev.store(leader, Relaxed);
             self.leader.thread_node.next.store(self.head(), Relaxed);
         });
         self.tasklist_lock.unlock();

@@ -20,6 +20,9 @@ extern crate self as kernel;
 pub mod bindings;
 mod kernel_crate;
 mod once;
+#[path = "../../prefetch.rs"]
+#[rustfmt::skip]
+mod prefetch;
 // The module's files have the kernel's format.
 #[allow(dead_code, reason = "the module uses all of it")]
 #[path = "../../process.rs"]
