@@ -56,19 +56,42 @@ fn raise_limits() {
     .expect("RLIMIT_NPROC");
 }
 
-/// Registers processes that exit at once, while no update is due for an hour.
+/// Registers processes that exit at once.
 fn register_and_exit(count: usize) {
+    exits_stay_bounded(count, 500, |file| {
+        register_one_that_exits(file.as_raw_fd());
+    });
+}
+
+/// Processes that register themselves and exit, each in PID and user namespaces of its own, which its `struct pid` pins.
+fn register_in_namespaces(count: usize) {
+    for file in ["max_pid_namespaces", "max_user_namespaces"] {
+        let path = Path::new("/proc/sys/user").join(file);
+        fs::write(path, "1000000").unwrap_or_else(|e| panic!("{file}: {e}"));
+    }
+    exits_stay_bounded(count, 100, |file| {
+        let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWUSER;
+        let child = Child::start_in_new(namespaces, |_| {
+            assert_eq!(unistd::write(file, b"1"), Ok(1), "registering itself");
+        });
+        child.reap();
+    });
+}
+
+/// Has a process registered and exit, again and again, while no update is due for an hour. Looks at the
+/// lines after each `look_every` of them.
+fn exits_stay_bounded(count: usize, look_every: usize, register_one: impl Fn(&File)) {
     let before = Slabs::count();
     let module = Module::without_updates();
     let file = status::writer();
     let started = Instant::now();
     let mut most = 0;
     for nth in 1..=count {
-        register_one_that_exits(file.as_raw_fd());
-        if nth % 500 == 0 {
+        register_one(&file);
+        if nth % look_every == 0 {
             most = most.max(status::text().lines().count());
         }
-        if nth % 10_000 == 0 {
+        if nth % (20 * look_every) == 0 {
             expect_bounded(&before, most);
         }
     }
@@ -103,46 +126,6 @@ fn expect_bounded(before: &Slabs, lines: usize) -> i64 {
             "{pinned} bytes are pinned by up to {lines} lines of processes that have exited"
         );
     }
-}
-
-/// Processes that register themselves and exit, each in PID and user namespaces of its own, which its `struct pid` pins.
-fn register_in_namespaces(count: usize) {
-    for file in ["max_pid_namespaces", "max_user_namespaces"] {
-        let path = Path::new("/proc/sys/user").join(file);
-        fs::write(path, "1000000").unwrap_or_else(|e| panic!("{file}: {e}"));
-    }
-    let before = Slabs::count();
-    let module = Module::without_updates();
-    let file = status::writer();
-    let started = Instant::now();
-    let mut most = 0;
-    for nth in 1..=count {
-        let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWUSER;
-        let child = Child::start_in_new(namespaces, |_| {
-            assert_eq!(unistd::write(&file, b"1"), Ok(1), "registering itself");
-        });
-        child.reap();
-        if nth % 200 == 0 {
-            most = most.max(status::text().lines().count());
-        }
-        if nth % 2000 == 0 {
-            expect_bounded(&before, most);
-        }
-    }
-    let rate = count as f64 / started.elapsed().as_secs_f64();
-    println!("  {count} namespaces, {rate:.0} a second");
-    let pinned = expect_bounded(&before, most);
-    println!(
-        "  at most {most} lines; {} kB are pinned at the end",
-        pinned >> 10
-    );
-    assert!(
-        most < count,
-        "{most} lines of processes that have exited, and no update"
-    );
-    drop(file);
-    drop(module);
-    expect_no_growth(&before);
 }
 
 /// Registers more and more, and compares what a registration costs at the end with what it cost with 3000.

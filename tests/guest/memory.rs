@@ -122,7 +122,7 @@ fn kept_by_a_reader_inside() -> i64 {
         child.go();
         child.hear();
     }
-    let kept = settled(&cgroup) - before;
+    let kept = grown(&cgroup, before);
     child.go();
     child.finish();
     kept / FILES as i64
@@ -136,6 +136,12 @@ fn settled(cgroup: &Cgroup) -> i64 {
         let now = cgroup.kernel();
         (std::mem::replace(&mut last, now) == now).then_some(now)
     })
+}
+
+/// Returns by how much what the cgroup has paid for has grown, which it must have.
+fn grown(cgroup: &Cgroup, before: i64) -> i64 {
+    wait::until("something to be charged", || cgroup.kernel() > before);
+    settled(cgroup) - before
 }
 
 /// The kernel gathers the figures of a cgroup every two seconds.
@@ -184,7 +190,7 @@ fn the_buffers_of_exits_are_charged_to_who_opened_and_freed_at_the_close() {
     let before = settled(&cgroup);
     child.go();
     child.hear();
-    let opened = settled(&cgroup) - before;
+    let opened = grown(&cgroup, before);
     assert!(
         opened >= 100 * FILES as i64,
         "{opened} bytes for {FILES} open files"

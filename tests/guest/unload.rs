@@ -325,7 +325,7 @@ fn with_the_timer_armed_and_far_away() {
     let _machine = Machine::take();
     insmod(&[("interval_ms", "3600000")]).expect("insmod");
     status::register(1);
-    assert_eq!(trace::armed_timers(), 1);
+    wait::until("the timer to be armed", || trace::armed_timers() == 1);
     rmmod().expect("rmmod");
     assert_nothing_left();
     assert_eq!(trace::orphaned_timers(), 0);
