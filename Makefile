@@ -16,7 +16,7 @@ DKMS_SOURCE = $(DESTDIR)/usr/src/mp1-$(VERSION)
 # Where `make install` puts the manual page.
 PREFIX ?= /usr/local
 
-.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-all soak soak-brief bench bench-native rust-analyzer test-editor lint help
+.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-misuse test-all soak soak-brief bench bench-native rust-analyzer test-editor lint help
 
 all: modules
 
@@ -72,6 +72,9 @@ test:
 test-all:
 	@scripts/test-all $(TEST)
 
+test-misuse:
+	@scripts/test-misuse $(KERNEL)
+
 soak:
 	@scripts/soak
 
@@ -108,13 +111,14 @@ help:
 	@echo '  make test             run the tests; TEST=NAME: those with NAME in their names'
 	@echo '  make test-all         run them on every kernel of tests/kernels'
 	@echo '  make test-shell       use that shell through a pseudo-terminal'
+	@echo '  make test-misuse      misuse the abstractions without unsafe code: the compiler or the kernel must refuse it'
 	@echo '  make test-package     check the package and what DKMS does with it, as root (some minutes)'
 	@echo '  make test-install     install, upgrade, sign and remove it on a whole Debian system'
 	@echo '  make soak             attack the module on kernels that catch mistakes (an hour, and their compilation)'
 	@echo '  make soak-brief       the part of it that takes minutes'
 	@echo '  make bench            count what the module costs, beside a C twin (some minutes)'
 	@echo '  make bench-native     compare the times of both on User Mode Linux (some minutes)'
-	@echo '  KERNEL=NAME           of tests/kernels, for demo, shell, test and bench ($(KERNEL)); or debug, uml, uml-kasan'
+	@echo '  KERNEL=NAME           of tests/kernels, for demo, shell, test, test-misuse and bench ($(KERNEL)); or debug, uml, uml-kasan'
 	@echo 'On the sources:'
 	@echo '  make rust-analyzer    write rust-project.json, from which an editor understands the module'
 	@echo '  make test-editor      check that with rust-analyzer (a minute)'

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What safe Rust does not refuse, and does harm: README.md says which.
+
+#![forbid(unsafe_code)]
+
+use crate::{
+    exit_watch::ExitWatch,
+    files::Greedy,
+    proc::{
+        Dir,
+        File, //
+    },
+    process::Process,
+    run_time::{
+        Counter,
+        Deaf, //
+    },
+    stepped_list::{
+        NewNode,
+        SteppedList, //
+    },
+    timer::Ticking,
+    workqueue::OwnedQueue, //
+};
+use core::mem;
+use kernel::{
+    impl_has_work,
+    new_work,
+    prelude::*,
+    sync::{
+        rcu,
+        Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+    workqueue::{
+        Work,
+        WorkItem, //
+    }, //
+};
+
+/// Shows one of them. `pid` is that of a process that exits after the module was unloaded.
+pub(crate) fn show(limit: i64, pid: i32) -> Result {
+    match limit {
+        1 => forgotten_file(),
+        2 => forgotten_watch(pid),
+        3 => forgotten_timer(),
+        4 => work_with_its_queue(),
+        5 => lock_taken_twice(),
+        6 => sleep_under_a_lock(),
+        7 => sleep_under_rcu(pid),
+        _ => Err(EINVAL),
+    }
+}
+
+fn forgotten_file() -> Result {
+    let dir = Arc::new(Dir::new(c"misuse", 0o555)?, GFP_KERNEL)?;
+    mem::forget(File::<Greedy>::new(
+        dir,
+        c"forgotten",
+        0o444,
+        KBox::new(0, GFP_KERNEL)?,
+    )?);
+    Ok(())
+}
+
+fn process(pid: i32) -> Result<Process> {
+    let [process] = Process::find_many::<1>(&[pid]);
+    process.ok_or(ESRCH)
+}
+
+fn forgotten_watch(pid: i32) -> Result {
+    let watch = ExitWatch::new(process(pid)?, Arc::new(Deaf, GFP_KERNEL)?);
+    mem::forget(KBox::try_pin_init(watch, GFP_KERNEL)?);
+    Ok(())
+}
+
+fn forgotten_timer() -> Result {
+    let queue = Arc::new(OwnedQueue::new_unbound(c"misuse")?, GFP_KERNEL)?;
+    let ticking = Ticking::new(Delta::from_millis(100), queue, Counter::new())?;
+    ticking.periodic().as_arc_borrow().start();
+    ticking.periodic().job().wait();
+    mem::forget(ticking);
+    Ok(())
+}
+
+/// Nothing is forgotten here, but the work that is queued keeps the queue, and the queue the work.
+#[pin_data]
+struct Slow {
+    #[pin]
+    work: Work<Self>,
+    queue: Arc<OwnedQueue>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Slow { self.work }
+}
+
+impl WorkItem for Slow {
+    type Pointer = Arc<Self>;
+
+    fn run(_: Arc<Self>) {
+        fsleep(Delta::from_millis(500));
+    }
+}
+
+fn work_with_its_queue() -> Result {
+    let queue = Arc::new(OwnedQueue::new_unbound(c"misuse")?, GFP_KERNEL)?;
+    let slow = Arc::pin_init(
+        pin_init!(Slow {
+            work <- new_work!("Slow::work"),
+            queue,
+        }),
+        GFP_KERNEL,
+    )?;
+    let _ = slow.queue.enqueue::<Arc<Slow>, 0>(slow.clone());
+    Ok(())
+}
+
+fn list() -> Result<Pin<KBox<SteppedList<Option<KBox<u64>>>>>> {
+    let list = KBox::pin_init(SteppedList::new()?, GFP_KERNEL)?;
+    let node = NewNode::new(Some(KBox::new(1, GFP_KERNEL)?), GFP_KERNEL)?;
+    list.lock().push_back(node);
+    Ok(list)
+}
+
+/// With more than one CPU, the second one waits for the first for ever.
+fn lock_taken_twice() -> Result {
+    let list = list()?;
+    let mut one = list.lock();
+    let mut other = list.lock();
+    let value = one.back().ok_or(EINVAL)?.get_mut().as_ref();
+    *other.back().ok_or(EINVAL)?.get_mut() = None;
+    pr_info!("a value that was dropped: {value:?}\n");
+    Ok(())
+}
+
+fn sleep_under_a_lock() -> Result {
+    let list = list()?;
+    let locked = list.lock();
+    fsleep(Delta::from_millis(1));
+    drop(locked);
+    Ok(())
+}
+
+/// Without preemption, a sleep is the end of an RCU read section, and the threads may go.
+fn sleep_under_rcu(pid: i32) -> Result {
+    let process = process(pid)?;
+    let rcu = rcu::read_lock();
+    let threads = process.threads(&rcu).ok_or(ESRCH)?;
+    fsleep(Delta::from_millis(1));
+    pr_info!("a time that may be nobody's: {:?}\n", threads.cpu_time());
+    Ok(())
+}

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the compiler refuses.
+//!
+//! A comment that begins with codes of errors is about the next line. The build must give these errors
+//! there, and no others: scripts/test-misuse compares them.
+
+#![forbid(unsafe_code)]
+
+use crate::{
+    exit_watch::{
+        ExitHandler,
+        ExitWatch, //
+    },
+    list_head,
+    once,
+    pin_vec::PinVec,
+    poll::{
+        Events,
+        PollQueue,
+        PollTable, //
+    },
+    proc::{
+        Dir,
+        File,
+        FileOps,
+        Reader, //
+    },
+    process::{
+        ExitedGroup,
+        Process,
+        ThreadGroup, //
+    },
+    seqlock,
+    spinlock_irqsave::SpinLockIrqSave,
+    stepped_list::{
+        NewNode,
+        SteppedList,
+        Visit,
+        Walk, //
+    },
+    timer::{
+        Job,
+        Periodic,
+        Ticking, //
+    },
+    workqueue::OwnedQueue, //
+};
+use core::{
+    borrow::Borrow,
+    cell::Cell,
+    mem,
+    ptr::null_mut, //
+};
+use kernel::{
+    impl_has_delayed_work,
+    impl_has_work,
+    prelude::*,
+    static_lock_class,
+    str::CString,
+    sync::{
+        rcu,
+        Arc,
+        ArcBorrow, //
+    },
+    uaccess::UserSliceReader,
+    workqueue::{
+        DelayedWork,
+        Queue,
+        Work,
+        WorkItem, //
+    }, //
+};
+
+/// What another thread needs to take a value over, or to share it.
+fn give_away<T: Send>(_: T) {}
+fn share<T: Sync>(_: &T) {}
+
+/// What it takes to keep a value for good.
+fn keep<T: 'static>(_: T) {}
+
+// proc.rs
+
+struct Borrowing<'a>(&'a u64);
+
+#[vtable]
+// E0478 E0495: operations that borrow from a stack frame
+impl<'a> FileOps for Borrowing<'a> {
+    // E0477: a file that owns a pointer to a stack frame, which it may outlive by `mem::forget()`
+    type Data = KBox<&'a u64>;
+    // E0477: an open file that does
+    type OpenFile = KBox<&'a u64>;
+
+    fn open(_: &&'a u64) -> Result<KBox<&'a u64>> {
+        Err(EINVAL)
+    }
+
+    fn read(_: &&'a u64, _: &&'a u64, _: &mut Reader<'_>) -> Result {
+        Ok(())
+    }
+}
+
+struct Unlocked;
+
+#[vtable]
+impl FileOps for Unlocked {
+    // E0277: a file whose data its users would change at the same time
+    type Data = KBox<Cell<u64>>;
+    // E0277: an open file that is shared by threads, likewise
+    type OpenFile = KBox<Cell<u64>>;
+
+    fn open(_: &Cell<u64>) -> Result<Self::OpenFile> {
+        Err(EINVAL)
+    }
+
+    // E0053: a read that says by itself how much it has read
+    fn read(_: &Cell<u64>, _: &Cell<u64>, _: &mut Reader<'_>) -> Result<usize> {
+        Ok(1 << 20)
+    }
+}
+
+struct Keeping;
+
+#[vtable]
+impl FileOps for Keeping {
+    type Data = KBox<u64>;
+    type OpenFile = KBox<u64>;
+
+    fn open(data: &u64) -> Result<Self::OpenFile> {
+        // E0521: an open file that keeps what the file owns
+        keep(data);
+        Err(EINVAL)
+    }
+
+    fn read(_: &u64, _: &u64, reader: &mut Reader<'_>) -> Result {
+        // E0521: a reader that is used after the read
+        keep(reader);
+        Ok(())
+    }
+
+    fn poll(_: &u64, _: &u64, table: &PollTable<'_>) -> Events {
+        // E0521: a poll that is used after its end
+        keep(table);
+        Events::NONE
+    }
+}
+
+struct TwoDirs(Arc<Dir>, Arc<Dir>, Cell<bool>);
+
+impl Borrow<Dir> for TwoDirs {
+    fn borrow(&self) -> &Dir {
+        self.2.set(!self.2.get());
+        if self.2.get() {
+            &self.0
+        } else {
+            &self.1
+        }
+    }
+}
+
+fn file_in_two_dirs(dirs: TwoDirs, data: KBox<u64>) {
+    // E0308: a file whose directory is another one each time that it is asked for
+    let _ = File::<Keeping>::new(dirs, c"file", 0o444, data);
+}
+
+// poll.rs
+
+fn forged_poll_table() -> PollTable<'static> {
+    // E0133: a poll table of nothing
+    PollTable::from_raw(null_mut(), null_mut())
+}
+
+fn queue_with_short_name(name: CString) -> Result<PollQueue> {
+    // E0597: a wait queue with a name that goes before it
+    PollQueue::new(&name, static_lock_class!())
+}
+
+// workqueue.rs and timer.rs
+
+#[pin_data]
+struct Later {
+    #[pin]
+    work: DelayedWork<Self>,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self> for Later { self.work }
+}
+
+impl WorkItem for Later {
+    type Pointer = Arc<Self>;
+
+    fn run(_: Arc<Self>) {}
+}
+
+fn delayed_work(queue: OwnedQueue, later: Arc<Later>) {
+    // E0599: delayed work, for which the end of a queue does not wait
+    let _ = queue.enqueue_delayed(later, 100);
+}
+
+fn raw_queue(queue: &OwnedQueue) -> &Queue {
+    // E0308: the same through the kernel's type
+    queue
+}
+
+#[pin_data]
+struct UnlockedWork {
+    #[pin]
+    work: Work<Self>,
+    runs: Cell<u64>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for UnlockedWork { self.work }
+}
+
+impl WorkItem for UnlockedWork {
+    type Pointer = Arc<Self>;
+
+    fn run(_: Arc<Self>) {}
+}
+
+fn unlocked_work(queue: &OwnedQueue, work: Arc<UnlockedWork>) {
+    // E0277: work on data that its owner would change at the same time
+    let _ = queue.enqueue::<_, 0>(work);
+}
+
+// E0478 E0495: a job that borrows from a stack frame
+impl<'a> Job for Borrowing<'a> {
+    fn run(&self) {}
+
+    fn is_idle(&self) -> bool {
+        true
+    }
+}
+
+fn timer_without_end<J: Job>(periodic: Arc<Periodic<J>>) -> Ticking<J> {
+    // E0423: a second owner of a timer, or one that is made up
+    Ticking(periodic)
+}
+
+// process.rs and exit_watch.rs
+
+fn group_after_rcu(process: &Process) -> Option<u64> {
+    let rcu = rcu::read_lock();
+    let group = process.threads(&rcu)?;
+    // E0505: threads that are looked at after the RCU read lock was dropped
+    drop(rcu);
+    group.cpu_time()
+}
+
+fn group_elsewhere(group: ThreadGroup<'_>) {
+    // E0277: threads that are looked at by a thread without it
+    give_away(group);
+}
+
+fn group_without_tasklist_lock(process: &Process) {
+    // E0133: a process that is said to have exited
+    let _ = ExitedGroup::new(process);
+}
+
+struct Handler;
+
+impl ExitHandler for Handler {
+    fn exited(_: ArcBorrow<'_, Self>, process: &Process, group: ExitedGroup<'_>) {
+        // E0521: a process that is used after the watch has gone
+        keep(process);
+        // E0521: an exit that is looked at after `tasklist_lock` was dropped
+        keep(group);
+    }
+}
+
+struct UnlockedHandler(Cell<u64>);
+
+// E0277: a handler that other exits change at the same time
+impl ExitHandler for UnlockedHandler {
+    fn exited(_: ArcBorrow<'_, Self>, _: &Process, _: ExitedGroup<'_>) {}
+}
+
+type Watch = Pin<KBox<ExitWatch<Handler>>>;
+
+fn moved_watches(mut one: Watch, mut other: Watch) {
+    // E0596: watches that are moved while a wait queue points at them
+    mem::swap(&mut *one, &mut *other);
+}
+
+fn other_process(mut watch: Watch, mut process: Process) {
+    // E0616: a watch that leaves the queue of a process that it is not on
+    mem::swap(watch.as_mut().project().process, &mut process);
+}
+
+// stepped_list.rs and pin_vec.rs
+
+fn second_step(walk: &mut Walk<'_, u64>) {
+    let visit = walk.next();
+    // E0499: a step while a visit holds the lock
+    let _ = walk.next();
+    drop(visit);
+}
+
+fn walk_that_ends(list: &SteppedList<u64>) {
+    let mut walk = list.walk();
+    let visit = walk.next();
+    // E0505: a walk that ends while its visit holds the lock
+    drop(walk);
+    drop(visit);
+}
+
+fn walk_without_list(list: Pin<KBox<SteppedList<u64>>>) {
+    let mut walk = list.walk();
+    // E0505: a walk over a list that has gone
+    drop(list);
+    let _ = walk.next();
+}
+
+fn value_without_lock(mut visit: Visit<'_, u64>) -> u64 {
+    let value = visit.value();
+    // E0505: an element that is used without the lock
+    drop(visit);
+    *value
+}
+
+fn removed_value(mut visit: Visit<'_, u64>) -> u64 {
+    visit.remove();
+    // E0382: an element that is used after it was removed
+    *visit.value()
+}
+
+fn pushed_behind(list: &SteppedList<u64>, node: NewNode<u64>) -> u64 {
+    let mut list = list.lock();
+    let last = list.back();
+    // E0499: an element that is used while the list changes
+    list.push_back(node);
+    last.map_or(0, |last| *last)
+}
+
+fn visit_elsewhere(visit: Visit<'_, u64>) {
+    // E0277: a spin lock that another thread gives back
+    give_away(visit);
+}
+
+fn shared_pointers(list: &SteppedList<Arc<Cell<u64>>>) {
+    // E0277: elements that must stay in one thread
+    share(list);
+}
+
+fn moved_elements(mut one: Visit<'_, PinVec<u64, 8>>, mut other: PinVec<u64, 8>) {
+    // E0596: an element that is moved though it is pinned
+    mem::swap(&mut *one.value(), &mut other);
+}
+
+fn removed_element(mut elements: Pin<&mut PinVec<u64, 8>>) -> u64 {
+    let first = elements.iter_from(0).next();
+    // E0502: an element that is used after it was removed
+    elements.as_mut().remove(0);
+    first.map_or(0, |(_, value)| *value)
+}
+
+fn forged_element(elements: Pin<&mut PinVec<u64, 8>>) {
+    // E0616: an element that was never initialised
+    *elements.project().occupied = 1;
+}
+
+// spinlock_irqsave.rs, seqlock.rs, once.rs and list_head.rs
+
+fn value_without_irqsave_lock(lock: &SpinLockIrqSave<u64>) -> u64 {
+    let guard = lock.lock();
+    let value = &*guard;
+    // E0505: a value that is used without the lock
+    drop(guard);
+    *value
+}
+
+fn irqsave_lock_elsewhere(lock: &SpinLockIrqSave<u64>) {
+    // E0277: interrupts that another thread enables
+    give_away(lock.lock());
+}
+
+fn raw_pointers() {
+    // E0133: a sequence lock at no address
+    seqlock::read(null_mut(), || ());
+    // E0133: a variable at no address
+    let _ = once::read_once(null_mut::<u64>());
+    // E0133: a list at no address
+    list_head::list_del_init(null_mut());
+}

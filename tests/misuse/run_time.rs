@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is refused, or does nothing, at run time. Each result is logged, and compared with what must
+//! come of it.
+
+#![forbid(unsafe_code)]
+
+use crate::{
+    exit_watch::{
+        ExitHandler,
+        ExitWatch, //
+    },
+    files::Greedy,
+    pin_vec::PinVec,
+    proc::{
+        Dir,
+        File, //
+    },
+    process::{
+        ExitedGroup,
+        Process, //
+    },
+    stepped_list::{
+        NewNode,
+        SteppedList, //
+    },
+    timer::{
+        Job,
+        Ticking, //
+    },
+    workqueue::OwnedQueue, //
+};
+use core::{
+    fmt::Debug,
+    mem,
+    sync::atomic::{
+        AtomicU32,
+        Ordering::Relaxed, //
+    }, //
+};
+use kernel::{
+    current,
+    fmt,
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow,
+        Completion, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+
+/// Logs what came of a misuse. Fails unless that is what must come of it.
+fn check<T: Debug + PartialEq>(misuse: fmt::Arguments<'_>, got: T, wanted: T) -> Result {
+    pr_info!("{misuse}: {got:?}\n");
+    if got != wanted {
+        pr_err!("{misuse} must give {wanted:?}\n");
+        return Err(EPROTO);
+    }
+    Ok(())
+}
+
+/// Tries all that needs no user.
+pub(crate) fn check_all() -> Result {
+    names()?;
+    modes()?;
+    watches()?;
+    timer_after_its_end()?;
+    lists()?;
+    vectors()
+}
+
+fn new_file(dir: &Arc<Dir>, name: &CStr, mode: u16) -> Result<File<Greedy>> {
+    File::new(dir.clone(), name, mode, KBox::new(0, GFP_KERNEL)?)
+}
+
+fn names() -> Result {
+    const LONG: [u8; 257] = {
+        let mut name = [b'x'; 257];
+        name[256] = 0;
+        name
+    };
+    let long = CStr::from_bytes_with_nul(&LONG).map_err(|_| EINVAL)?;
+    let dir = Arc::new(Dir::new(c"outer", 0o555)?, GFP_KERNEL)?;
+    for name in [c"", c".", c"..", c"outer/inner", c"/inner", c"inner/", long] {
+        let error = Dir::new(name, 0o555).err();
+        check(fmt!("a directory named {name:?}"), error, Some(EINVAL))?;
+        let error = new_file(&dir, name, 0o444).err();
+        check(fmt!("a file named {name:?}"), error, Some(EINVAL))?;
+    }
+    let error = Dir::new(c"12345", 0o555).err();
+    check(fmt!("a directory named as a process"), error, Some(EINVAL))
+}
+
+fn modes() -> Result {
+    let dir = Arc::new(Dir::new(c"outer", 0o555)?, GFP_KERNEL)?;
+    for mode in [0, 0o20555, 0o100555, 0o120555] {
+        let error = Dir::new(c"inner", mode).err();
+        check(fmt!("a directory of mode {mode:o}"), error, Some(EINVAL))?;
+        let error = new_file(&dir, c"inner", mode).err();
+        check(fmt!("a file of mode {mode:o}"), error, Some(EINVAL))?;
+    }
+    Ok(())
+}
+
+/// Does nothing at an exit.
+pub(crate) struct Deaf;
+
+impl ExitHandler for Deaf {
+    fn exited(_: ArcBorrow<'_, Self>, _: &Process, _: ExitedGroup<'_>) {}
+}
+
+fn watches() -> Result {
+    let handler = Arc::new(Deaf, GFP_KERNEL)?;
+    let watch = || -> Result<_> {
+        let [process] = Process::find_many::<1>(&[current!().pid()]);
+        KBox::try_pin_init(
+            ExitWatch::new(process.ok_or(ESRCH)?, handler.clone()),
+            GFP_KERNEL,
+        )
+    };
+    let first = watch()?;
+    check(
+        fmt!("a second watch of a process"),
+        watch().err(),
+        Some(EBUSY),
+    )?;
+    drop(first);
+    check(fmt!("one when the first has gone"), watch().err(), None)
+}
+
+/// Counts its runs.
+#[pin_data]
+pub(crate) struct Counter {
+    runs: AtomicU32,
+    #[pin]
+    has_run: Completion,
+}
+
+impl Counter {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            runs: AtomicU32::new(0),
+            has_run <- Completion::new(),
+        })
+    }
+
+    /// Waits for the first run.
+    pub(crate) fn wait(&self) {
+        self.has_run.wait_for_completion();
+    }
+}
+
+impl Job for Counter {
+    fn run(&self) {
+        self.runs.fetch_add(1, Relaxed);
+        self.has_run.complete_all();
+    }
+
+    fn is_idle(&self) -> bool {
+        false
+    }
+}
+
+fn timer_after_its_end() -> Result {
+    let queue = Arc::new(OwnedQueue::new_unbound(c"misuse")?, GFP_KERNEL)?;
+    let ticking = Ticking::new(Delta::from_millis(1), queue, Counter::new())?;
+    let periodic = ticking.periodic().clone();
+    periodic.as_arc_borrow().start();
+    periodic.job().wait();
+    drop(ticking);
+
+    let runs = periodic.job().runs.load(Relaxed);
+    periodic.as_arc_borrow().start();
+    periodic.as_arc_borrow().run_soon();
+    // Work that is queued and a timer that is armed hold a reference.
+    let Some(periodic) = Arc::into_unique_or_drop(periodic) else {
+        return check(
+            fmt!("a timer that is started after its end"),
+            "is armed",
+            "does nothing",
+        );
+    };
+    let more = periodic.job().runs.load(Relaxed) - runs;
+    check(
+        fmt!("runs of a timer that is started after its end"),
+        more,
+        0,
+    )
+}
+
+/// An element that counts its drops, and sleeps meanwhile.
+struct Sleeper(Arc<AtomicU32>);
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        fsleep(Delta::from_millis(1));
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+fn lists() -> Result {
+    let drops = Arc::new(AtomicU32::new(0), GFP_KERNEL)?;
+    let list = KBox::pin_init(SteppedList::new()?, GFP_KERNEL)?;
+    for _ in 0..3 {
+        let node = NewNode::new(Sleeper(drops.clone()), GFP_KERNEL)?;
+        list.lock().push_back(node);
+    }
+
+    let mut walk = list.walk();
+    let mut other = list.walk();
+    let mut forgotten = list.walk();
+    for walk in [&mut walk, &mut other, &mut forgotten] {
+        drop(walk.next());
+    }
+    mem::forget(forgotten);
+    walk.here().ok_or(EINVAL)?.remove();
+    check(
+        fmt!("an element that another walk removed"),
+        other.here().is_some(),
+        false,
+    )?;
+    check(fmt!("a step from it"), other.next().is_some(), true)?;
+    drop((walk, other));
+    check(
+        fmt!("drops of an element at which a walk was forgotten"),
+        drops.load(Relaxed),
+        0,
+    )?;
+    drop(list);
+    check(
+        fmt!("drops of elements with their list, which sleep"),
+        drops.load(Relaxed),
+        3,
+    )
+}
+
+fn vectors() -> Result {
+    let drops = Arc::new(AtomicU32::new(0), GFP_KERNEL)?;
+    let mut vec = KBox::pin_init(PinVec::<Sleeper, 2>::new(), GFP_KERNEL)?;
+    for _ in 0..2 {
+        vec.as_mut().push(Ok(Sleeper(drops.clone())))?;
+    }
+    let surplus = vec.as_mut().push(Ok(Sleeper(drops.clone())));
+    check(
+        fmt!("an element more than there is room for"),
+        surplus.err(),
+        Some(ENOSPC),
+    )?;
+    check(fmt!("drops of it"), drops.load(Relaxed), 1)?;
+    check(fmt!("a removal"), vec.as_mut().remove(0), true)?;
+    check(fmt!("a second removal"), vec.as_mut().remove(0), false)?;
+    check(
+        fmt!("a removal beyond the end"),
+        vec.as_mut().remove(usize::MAX),
+        false,
+    )?;
+    check(
+        fmt!("elements beyond the end"),
+        vec.iter_from(usize::MAX).count(),
+        0,
+    )?;
+    drop(vec);
+    check(fmt!("drops in all"), drops.load(Relaxed), 3)
+}
