@@ -57,6 +57,19 @@ discard() {
     rm -rf "$1"
 }
 
+# patched_copy DIR PATCH: make DIR a copy of the checkout with PATCH applied. Cargo goes by the times of files, so
+# what it compiles of the module (tests/logic) is new in each copy.
+patched_copy() {
+    discard "$1"
+    mkdir -p "$1"
+    tar -C "$top" --exclude=./.git --exclude=./target -cf - . | tar -C "$1" -xf -
+    touch "$1"/*.rs
+    patch -s -p1 -d "$1" <"$2"
+}
+
+# patch_value PATCH KEY: what the head of a patch of tests/faults or tests/exercises says after `KEY: `.
+patch_value() { sed -n "1,/^--- /s/^$2: //p" "$1"; }
+
 # inside_root ARGS...: run the calling script inside the build root that has the tools, if it is not there yet.
 inside_root() {
     [ -z "${MP1_INSIDE_ROOT:-}" ] || return 0

@@ -4,6 +4,7 @@
 
 mod client;
 mod clients;
+mod exercises;
 mod exits;
 mod format;
 mod identity;
