@@ -36,6 +36,9 @@ build_bench() {
         sed -n 's/.*Executable .*(\(.*\))$/\1/p'
 }
 
+# How busy the machine was just before times were measured.
+load=
+
 # Print what the figures hold for, as comments at the head of a file of them. ARGS: of the run.
 header() {
     local release
@@ -44,12 +47,14 @@ header() {
     echo "# made by: ${*% }"
     echo "# commit: $(git describe --always --dirty --exclude='*' 2>/dev/null || echo unknown)"
     [ -z "$before" ] || echo "# before: $(git rev-parse --short "$before")"
+    echo "# date: $(date -u +%F)"
     echo "# kernel: $release"
     echo "# rustc: $(scripts/enter "$root" rustc --version)"
     echo "# gcc: $(scripts/enter "$root" gcc --version | head -n 1)"
     echo "# clang: $(scripts/enter "$root" clang --version | head -n 1)"
     if [ -x "$kernel/linux" ]; then
         echo "# processor: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
+        echo "# load average before it: $load"
     else
         echo "# QEMU: $(scripts/enter "$root" qemu-system-x86_64 --version | head -n 1)"
     fi
