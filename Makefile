@@ -16,7 +16,7 @@ DKMS_SOURCE = $(DESTDIR)/usr/src/mp1-$(VERSION)
 # Where `make install` puts the manual page.
 PREFIX ?= /usr/local
 
-.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-misuse test-all soak soak-brief bench bench-native rust-analyzer test-editor lint help
+.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-misuse test-tour test-all soak soak-brief bench bench-native rust-analyzer test-editor lint help
 
 all: modules
 
@@ -75,6 +75,9 @@ test-all:
 test-misuse:
 	@scripts/test-misuse $(KERNEL)
 
+test-tour:
+	@scripts/test-tour
+
 soak:
 	@scripts/soak
 
@@ -112,6 +115,7 @@ help:
 	@echo '  make test-all         run them on every kernel of tests/kernels'
 	@echo '  make test-shell       use that shell through a pseudo-terminal'
 	@echo '  make test-misuse      misuse the abstractions without unsafe code: the compiler or the kernel must refuse it'
+	@echo '  make test-tour        run the commands of docs/tour.md, with the faults that they plant (4 minutes)'
 	@echo '  make test-package     check the package and what DKMS does with it, as root (some minutes)'
 	@echo '  make test-install     install, upgrade, sign and remove it on a whole Debian system'
 	@echo '  make soak             attack the module on kernels that catch mistakes (an hour, and their compilation)'
