@@ -83,9 +83,11 @@ impl Process {
         }
         let mut signals = [null_mut::<bindings::signal_struct>(); N];
         for (slot, pid) in signals.iter_mut().zip(pids).take(count) {
+            let Some(pid) = pid else {
+                continue;
+            };
             // SAFETY: `pid` was found under the RCU read lock that is still held.
-            let task =
-                pid.and_then(|pid| unsafe { first_task(pid, bindings::pid_type_PIDTYPE_PID) });
+            let task = unsafe { first_task(pid, bindings::pid_type_PIDTYPE_PID) };
             let Some(task) = task else {
                 continue;
             };
