@@ -82,7 +82,7 @@ impl FileOps for Stream {
     fn read(_: &u64, _: &u64, reader: &mut Reader<'_>) -> Result {
         match reader.position() {
             0 => reader.copy_from_content(b"stream"),
-            _ => Err(EPROTO),
+            _ => Err(EIO),
         }
     }
 }

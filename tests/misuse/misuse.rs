@@ -20,6 +20,8 @@ mod once;
 mod pin_vec;
 #[path = "../../poll.rs"]
 mod poll;
+#[path = "../../prefetch.rs"]
+mod prefetch;
 #[path = "../../proc.rs"]
 mod proc;
 #[path = "../../process.rs"]

@@ -58,7 +58,7 @@ fn check<T: Debug + PartialEq>(misuse: fmt::Arguments<'_>, got: T, wanted: T) ->
     pr_info!("{misuse}: {got:?}\n");
     if got != wanted {
         pr_err!("{misuse} must give {wanted:?}\n");
-        return Err(EPROTO);
+        return Err(EIO);
     }
     Ok(())
 }
@@ -256,6 +256,12 @@ fn vectors() -> Result {
     check(
         fmt!("a removal beyond the end"),
         vec.as_mut().remove(usize::MAX),
+        false,
+    )?;
+    check(fmt!("the element"), vec.get(0).is_some(), false)?;
+    check(
+        fmt!("an element beyond the end"),
+        vec.get(usize::MAX).is_some(),
         false,
     )?;
     check(
