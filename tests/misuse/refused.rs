@@ -86,9 +86,9 @@ struct Borrowing<'a>(&'a u64);
 #[vtable]
 // E0478 E0495: operations that borrow from a stack frame
 impl<'a> FileOps for Borrowing<'a> {
-    // E0477: a file that owns a pointer to a stack frame, which it may outlive by `mem::forget()`
+    // E0477: a file that owns a pointer to a stack frame, and outlives the frame by `mem::forget()`
     type Data = KBox<&'a u64>;
-    // E0477: an open file that does
+    // E0477: an open file that owns such a pointer
     type OpenFile = KBox<&'a u64>;
 
     fn open(_: &&'a u64) -> Result<KBox<&'a u64>> {
@@ -104,16 +104,16 @@ struct Unlocked;
 
 #[vtable]
 impl FileOps for Unlocked {
-    // E0277: a file whose data its users would change at the same time
+    // E0277: data of a file that two users could change at once
     type Data = KBox<Cell<u64>>;
-    // E0277: an open file that is shared by threads, likewise
+    // E0277: data of an open file that two threads could change at once
     type OpenFile = KBox<Cell<u64>>;
 
     fn open(_: &Cell<u64>) -> Result<Self::OpenFile> {
         Err(EINVAL)
     }
 
-    // E0053: a read that says by itself how much it has read
+    // E0053: a read that returns a length which it did not copy
     fn read(_: &Cell<u64>, _: &Cell<u64>, _: &mut Reader<'_>) -> Result<usize> {
         Ok(1 << 20)
     }
@@ -159,7 +159,7 @@ impl Borrow<Dir> for TwoDirs {
 }
 
 fn file_in_two_dirs(dirs: TwoDirs, data: KBox<u64>) {
-    // E0308: a file whose directory is another one each time that it is asked for
+    // E0308: a directory that is another one at each look
     let _ = File::<Keeping>::new(dirs, c"file", 0o444, data);
 }
 
@@ -199,7 +199,7 @@ fn delayed_work(queue: OwnedQueue, later: Arc<Later>) {
 }
 
 fn raw_queue(queue: &OwnedQueue) -> &Queue {
-    // E0308: the same through the kernel's type
+    // E0308: the queue of the `kernel` crate, which takes delayed work
     queue
 }
 
@@ -221,7 +221,7 @@ impl WorkItem for UnlockedWork {
 }
 
 fn unlocked_work(queue: &OwnedQueue, work: Arc<UnlockedWork>) {
-    // E0277: work on data that its owner would change at the same time
+    // E0277: work on data that its owner could change at once
     let _ = queue.enqueue::<_, 0>(work);
 }
 
@@ -235,7 +235,7 @@ impl<'a> Job for Borrowing<'a> {
 }
 
 fn timer_without_end<J: Job>(periodic: Arc<Periodic<J>>) -> Ticking<J> {
-    // E0423: a second owner of a timer, or one that is made up
+    // E0423: a second owner of a timer
     Ticking(periodic)
 }
 
@@ -244,18 +244,18 @@ fn timer_without_end<J: Job>(periodic: Arc<Periodic<J>>) -> Ticking<J> {
 fn group_after_rcu(process: &Process) -> Option<u64> {
     let rcu = rcu::read_lock();
     let group = process.threads(&rcu)?;
-    // E0505: threads that are looked at after the RCU read lock was dropped
+    // E0505: threads that are read after the RCU read lock was dropped
     drop(rcu);
     group.cpu_time()
 }
 
 fn group_elsewhere(group: ThreadGroup<'_>) {
-    // E0277: threads that are looked at by a thread without it
+    // E0277: threads that are read by another thread, which does not hold that lock
     give_away(group);
 }
 
 fn group_without_tasklist_lock(process: &Process) {
-    // E0133: a process that is said to have exited
+    // E0133: a process that is taken for one that has exited
     let _ = ExitedGroup::new(process);
 }
 
@@ -265,14 +265,14 @@ impl ExitHandler for Handler {
     fn exited(_: ArcBorrow<'_, Self>, process: &Process, group: ExitedGroup<'_>) {
         // E0521: a process that is used after the watch has gone
         keep(process);
-        // E0521: an exit that is looked at after `tasklist_lock` was dropped
+        // E0521: an exit that is read after `tasklist_lock` was dropped
         keep(group);
     }
 }
 
 struct UnlockedHandler(Cell<u64>);
 
-// E0277: a handler that other exits change at the same time
+// E0277: a handler that two exits could change at once
 impl ExitHandler for UnlockedHandler {
     fn exited(_: ArcBorrow<'_, Self>, _: &Process, _: ExitedGroup<'_>) {}
 }
@@ -285,7 +285,7 @@ fn moved_watches(mut one: Watch, mut other: Watch) {
 }
 
 fn other_process(mut watch: Watch, mut process: Process) {
-    // E0616: a watch that leaves the queue of a process that it is not on
+    // E0616: a watch that is removed from the queue of another process
     mem::swap(watch.as_mut().project().process, &mut process);
 }
 
@@ -335,7 +335,7 @@ fn pushed_behind(list: &SteppedList<u64>, node: NewNode<u64>) -> u64 {
 }
 
 fn visit_elsewhere(visit: Visit<'_, u64>) {
-    // E0277: a spin lock that another thread gives back
+    // E0277: a spin lock that another thread unlocks
     give_away(visit);
 }
 
