@@ -58,7 +58,7 @@ discard() {
 }
 
 # patched_copy DIR PATCH: make DIR a copy of the checkout with PATCH applied. Cargo goes by the times of files, so
-# what it compiles of the module (tests/logic) is new in each copy.
+# what it compiles of the module (tests/logic, tests/ordering) is new in each copy.
 patched_copy() {
     discard "$1"
     mkdir -p "$1"
