@@ -19,12 +19,11 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::uio::pread;
 
+use support::PAGE;
 use support::child::Child;
 use support::module::{Machine, insmod, rmmod};
 use support::status;
 use support::wait;
-
-const PAGE: usize = 4096;
 
 /// Calls that are not done after this long hang; it is many times what they need.
 const PATIENCE: Duration = Duration::from_secs(120);

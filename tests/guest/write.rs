@@ -11,13 +11,13 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect};
 use nix::sys::uio::{pwrite, pwritev, writev};
 
+use support::PAGE;
 use support::child::{self, Child};
 use support::module::Module;
 use support::status;
 
 /// The bytes of a write that are looked at.
 const WRITE_MAX: usize = 4096;
-const PAGE: usize = 4096;
 
 /// Writes that text, `{}` standing for a process's number, and expects it to be taken whole and to register that process.
 #[track_caller]

@@ -17,3 +17,6 @@ pub mod status;
 pub mod trace;
 pub mod wait;
 pub mod waiter;
+
+/// The size of the largest pages that a tested kernel has: those of others divide it.
+pub const PAGE: usize = 16 << 10;

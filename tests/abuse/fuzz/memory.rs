@@ -7,10 +7,10 @@ use std::num::NonZero;
 use std::ptr::NonNull;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use support::PAGE;
 
-const PAGE: usize = 4096;
 /// The part that can be used.
-pub const USABLE: usize = 4 * PAGE;
+pub const USABLE: usize = PAGE;
 
 pub struct Edge(NonNull<c_void>);
 

@@ -18,6 +18,7 @@ use nix::sys::uio::{pread, preadv, readv};
 use nix::unistd::{self, Whence, lseek};
 
 use super::{end, end_and_measure, registered};
+use support::PAGE;
 use support::child::{self, Child};
 use support::exits::{self, Record, Stream, events};
 use support::module::Module;
@@ -299,8 +300,6 @@ fn a_bad_pointer_gets_efault_and_nothing_is_lost() {
 
 #[test]
 fn where_memory_ends_in_a_line_nothing_is_lost() {
-    const PAGE: usize = 4096;
-
     let _module = Module::without_updates();
     let len = (2 * PAGE).try_into().expect("not zero");
     let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
