@@ -114,6 +114,31 @@ fn start_sleeper() -> Result<Pid> {
     let result: i64;
     // SAFETY: the child runs on this stack but never touches it: all it does is a system call
     // that never returns to it, since the only signal sent to it is SIGKILL.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!(
+            "svc #0",
+            "cbnz x0, 3f",
+            "2:",
+            "mov x0, #0",
+            "mov x1, #0",
+            "mov x2, #0",
+            "mov x3, #0",
+            "mov x8, {ppoll}",
+            "svc #0",
+            "b 2b",
+            "3:",
+            ppoll = const libc::SYS_ppoll,
+            inlateout("x0") i64::from(flags) => result,
+            inlateout("x8") libc::SYS_clone => _,
+            inlateout("x1") 0_i64 => _,
+            inlateout("x2") 0_i64 => _,
+            inlateout("x3") 0_i64 => _,
+            in("x4") 0_i64,
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "x86_64")]
     unsafe {
         asm!(
             "syscall",
