@@ -56,6 +56,6 @@ header() {
         echo "# processor: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
         echo "# load average before it: $load"
     else
-        echo "# QEMU: $(scripts/enter "$root" qemu-system-x86_64 --version | head -n 1)"
+        echo "# QEMU: $(scripts/enter "$root" "qemu-system-$(machine_of "$(own_arch)")" --version | head -n 1)"
     fi
 }

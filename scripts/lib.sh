@@ -17,6 +17,21 @@ hash_of() { sha256sum | cut -c 1-12; }
 # shellcheck disable=SC2034
 target=$cache/target/$(hash_of <<<"$top")
 
+# The architecture of this machine, by Debian's name, as all of them are named here.
+own_arch() { dpkg --print-architecture; }
+
+# What compilers, QEMU and `uname -m` call an architecture.
+machine_of() {
+    case $1 in
+    amd64) echo x86_64 ;;
+    arm64) echo aarch64 ;;
+    *) die "mp1 is not tested on '$1'" ;;
+    esac
+}
+
+# The architecture of a kernel in a directory of scripts/kernel.
+arch_of() { cat "$1/arch" 2>/dev/null || own_arch; }
+
 say() { printf '== %s\n' "$*" >&2; }
 
 die() {
@@ -71,9 +86,21 @@ patched_copy() {
 patch_value() { sed -n "1,/^--- /s/^$2: //p" "$1"; }
 
 # inside_root ARGS...: run the calling script inside the build root that has the tools, if it is not there yet.
-inside_root() {
+inside_root() { inside_root_for "$(own_arch)" "$@"; }
+
+# inside_root_for ARCH ARGS...: the same, in the one that has what boots kernels of that architecture.
+inside_root_for() {
     [ -z "${MP1_INSIDE_ROOT:-}" ] || return 0
     local root
-    root=$("$top/scripts/buildroot" trixie)
-    exec "$top/scripts/enter" "$root" "$0" "$@"
+    root=$("$top/scripts/buildroot" trixie "$1")
+    exec "$top/scripts/enter" "$root" "$0" "${@:2}"
+}
+
+# set_apt_options SUITE ARCH: set $apt_options to what has APT in the build root of SUITE ask its archive about
+# ARCH, and keep what it changes in the cache.
+set_apt_options() {
+    local state=$cache/apt/$1-$2
+    mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
+    apt_options=(-o Dir::State::lists="$state/lists" -o Dir::Cache="$state/cache" -o APT::Sandbox::User=root
+        -o APT::Architecture="$2" -o APT::Architectures="$2")
 }
