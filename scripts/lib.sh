@@ -72,14 +72,15 @@ discard() {
     rm -rf "$1"
 }
 
-# patched_copy DIR PATCH: make DIR a copy of the checkout with PATCH applied. Cargo goes by the times of files, so
-# what it compiles of the module (tests/logic, tests/ordering) is new in each copy.
+# patched_copy DIR PATCH: make DIR a copy of the checkout with PATCH applied. make goes by the times of files, so the
+# sources are new in each copy.
 patched_copy() {
     discard "$1"
     mkdir -p "$1"
     tar -C "$top" --exclude=./.git --exclude=./target -cf - . | tar -C "$1" -xf -
     touch "$1"/*.rs
-    patch -s -p1 -d "$1" <"$2"
+    # With fuzz, a patch of older sources could end up anywhere.
+    patch -s -F0 -p1 -d "$1" <"$2" >&2 || die "$2 does not apply to these sources"
 }
 
 # patch_value PATCH KEY: what the head of a patch of tests/faults or tests/exercises says after `KEY: `.
