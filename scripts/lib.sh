@@ -4,7 +4,7 @@
 
 # shellcheck disable=SC2034 # used by those who source this
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-# HOME is unset where nobody is logged in; ~ is then what the list of users has.
+# HOME is unset outside of a login; ~ is then the home directory of the user database.
 [ -n "${HOME:-}" ] || HOME=~
 # shellcheck disable=SC2034
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/mp1

@@ -70,7 +70,7 @@ fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// Unloads the module under those who wait on its files, and those who are about to.
+/// Unloads the module while processes wait on its files, or are about to.
 pub fn pollers_against_unload(rounds: u64, seed: u64) {
     println!("pollers-unload: seed {seed}");
     let leaks = Kmemleak::watch();

@@ -345,7 +345,7 @@ fn step_over_open_of_exits() {
             let mut other = Stream::open();
             if let Ok(fd) = result {
                 let mut buffer = [0; 64];
-                // SAFETY: The descriptor was just made, and nobody else has it.
+                // SAFETY: The descriptor is new, and no other code has it.
                 let file = unsafe { File::from_raw_fd(fd) };
                 let len = unistd::read(&file, &mut buffer).expect("a line");
                 assert!(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Readers of the lowest priority, which are preempted inside a read and then wait for their processor behind two busy
-//! loops. They must delay nobody.
+//! loops. They must delay no other process.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -92,7 +92,7 @@ fn attack(lines: usize, readers: usize, theirs: usize) {
     }
 }
 
-/// Starts a reader that runs only when nobody else wants the processor. It tells of its first read.
+/// Starts a reader that runs only when its CPU is idle. It reports its first read.
 fn start_idle_reader(cpu: usize) -> Child {
     Child::start(|parent| {
         cputime::pin(cpu);

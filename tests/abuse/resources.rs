@@ -314,7 +314,7 @@ fn open_again_and_again(count: usize) {
     expect_no_growth(&before);
 }
 
-/// A writer whose cgroup has no more memory: it is told so, it is not killed, and nobody else notices.
+/// A writer whose cgroup has no more memory: it gets an error, is not killed, and other groups notice nothing.
 fn exhaust_cgroup() {
     let cgroup = Path::new("/sys/fs/cgroup/mp1-attack");
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory").expect("the memory controller");

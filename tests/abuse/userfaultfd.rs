@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Readers and writers that block inside the module for any length of time: in a page fault that
-//! userfaultfd catches and nobody answers.
+//! userfaultfd catches and never answers.
 //!
 //! C header: `include/uapi/linux/userfaultfd.h`.
 
@@ -60,7 +60,7 @@ struct MissingPage {
 
 impl MissingPage {
     fn new() -> Self {
-        // SAFETY: It takes an integer, and returns a descriptor that nobody else has.
+        // SAFETY: It takes an integer, and returns a descriptor that no other code has.
         let userfault = unsafe {
             let fd = libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC);
             File::from_raw_fd(Errno::result(fd).expect("userfaultfd") as i32)
@@ -113,7 +113,7 @@ impl MissingPage {
 impl Drop for MissingPage {
     fn drop(&mut self) {
         self.give();
-        // SAFETY: From `new`, and nobody uses it any more.
+        // SAFETY: From `new`, and not used any more.
         unsafe { munmap(self.address, PAGE) }.expect("munmap");
     }
 }
@@ -122,7 +122,7 @@ impl Drop for MissingPage {
 type Call = fn(file: &File, address: usize) -> Result<usize, Errno>;
 
 fn read(file: &File, address: usize) -> Result<usize, Errno> {
-    // SAFETY: The page is mapped, and nobody has a reference to it.
+    // SAFETY: The page is mapped, and there is no reference to it.
     let len = unsafe { libc::pread(file.as_raw_fd(), address as *mut libc::c_void, PAGE, 0) };
     Errno::result(len).map(|len| len as usize)
 }

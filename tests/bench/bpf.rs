@@ -162,7 +162,7 @@ pub fn measure(pids: &[Pid]) -> Result {
     let count = pids.len() as u32;
     let each = |whole: f64| whole / pids.len() as f64;
 
-    // Registering replaces the tasks of the repetition before, so the object is loaded anew for each.
+    // Registering replaces the tasks of the repetition before, so the object is loaded again for each.
     let mut one_run = f64::MAX;
     let single = least(|| {
         let tasks = load_for(pids)?;

@@ -36,7 +36,7 @@ struct Memory {
     /// The pages of the slab allocator, in bytes: of its caches, and of objects that are too large for
     /// them.
     slab_pages: i64,
-    /// Of `vmalloc()`, but for the code and data of modules, and the stacks of threads.
+    /// Of `vmalloc()`, except the code and data of modules, and the stacks of threads.
     vmalloc: i64,
 }
 
@@ -117,8 +117,8 @@ fn vmalloc() -> Result<i64> {
     Ok(bytes)
 }
 
-/// Takes from the allocator what it has kept of what was freed: whoever needs memory next has to find
-/// new pages, however much was in use before.
+/// Makes the allocator give back the free objects that it has kept. The next allocation then takes new
+/// pages, however much was in use before.
 pub fn shrink() -> Result {
     for cache in fs::read_dir("/sys/kernel/slab")? {
         let cache = cache?;

@@ -134,7 +134,7 @@ fn calibrate() -> f64 {
     start.elapsed().as_nanos() as f64 / (ticks() - first) as f64
 }
 
-/// What the file costs in the module, which is loaded anew.
+/// What the file costs in the module, which is loaded again.
 fn measure(candidate: &Candidate, pids: &[Vec<u8>], ns_per_tick: f64) -> Result<Times> {
     let Candidate { subject, file, .. } = *candidate;
     let vectors: Vec<_> = pids.iter().map(|pid| IoSlice::new(pid)).collect();

@@ -81,7 +81,7 @@ fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     match i32::try_from(fd)? {
         ..=-1 => Err(Error::last_os_error().into()),
-        // SAFETY: the descriptor is new, and nobody else's.
+        // SAFETY: the descriptor is new, and no other code has it.
         fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
     }
 }

@@ -444,7 +444,7 @@ fn receive(socket: &OwnedFd) -> File {
     )
     .expect("recvmsg");
     match message.cmsgs().expect("control messages").next() {
-        // SAFETY: The descriptor was made for us, and nobody else has it.
+        // SAFETY: The descriptor was made for us, and no other code has it.
         Some(ControlMessageOwned::ScmRights(fds)) => unsafe { File::from_raw_fd(fds[0]) },
         other => panic!("no descriptor: {other:?}"),
     }

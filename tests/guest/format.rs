@@ -51,7 +51,7 @@ fn chmod_and_chgrp_hold_until_the_unload() {
     narrow();
     status::register(1);
     status::await_update();
-    // The inodes are made again when somebody asks for them.
+    // The inodes are made again at the next lookup.
     fs::write("/proc/sys/vm/drop_caches", "2").expect("dropping caches");
     assert_eq!(groups_and_modes(), [(65534, 0o640); 2]);
     drop(module);

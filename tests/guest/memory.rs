@@ -16,7 +16,7 @@ use support::wait;
 
 /// A process in a cgroup of its own, which has registered all of a crowd.
 struct Writer {
-    /// Ends before the cgroup, which would not go while somebody is in it.
+    /// Ends before the cgroup, which cannot be removed while a process is in it.
     _process: Child,
     cgroup: Cgroup,
     before: i64,
@@ -54,7 +54,7 @@ impl Writer {
         }
     }
 
-    /// Waits until the cgroup has got its memory back, but for what the kernel keeps for a while.
+    /// Waits until the cgroup has got its memory back, except what the kernel keeps for a while.
     fn await_refund(&self) {
         wait::until("the memory to be given back", || {
             self.cgroup.slab() - self.before < self.charged / 4

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Numbers are those of the PID namespace of whoever writes, and of whoever reads.
+//! Numbers are those of the writer's PID namespace, and of the reader's.
 
 use std::fs;
 use std::io::{Read, Seek};
@@ -277,7 +277,7 @@ fn a_number_that_somebody_else_has_inside_is_left_out_inside() {
         parent.wait_forever()
     });
     child.hear();
-    // Outside they are the numbers of two processes, and the first one's may be nobody's by now.
+    // Outside they are the numbers of two processes, and the first one may be free by now.
     let pids = status::pids();
     assert!(pids.len() == 2 || pids.len() == 3, "{pids:?}");
     assert_eq!(pids[0], child.pid());

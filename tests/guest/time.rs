@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! MS: user plus system, of all threads that live or have lived, and of nobody else.
+//! MS: user plus system, of all threads, live and ended, and of no other process.
 
 use std::sync::Barrier;
 use std::thread;

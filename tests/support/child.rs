@@ -264,7 +264,7 @@ impl Parent {
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         let report = self.to.try_clone().expect("dup");
         panic::set_hook(Box::new(move |info| {
-            // Where nobody listens any more, nobody is left to be told.
+            // If the parent has gone, there is no one to tell.
             let _ = (&report).write_all(&[&[PANIC], info.to_string().as_bytes()].concat());
         }));
         let done = panic::catch_unwind(AssertUnwindSafe(|| body(self)));

@@ -84,7 +84,7 @@ fn start(stack: &mut [u128]) -> Pid {
 }
 
 extern "C" fn idle(_: *mut c_void) -> libc::c_int {
-    // SAFETY: The calls take integers only. Nothing here writes memory that the processes share, but the one `errno`, which nobody reads.
+    // SAFETY: The calls take integers only. Nothing here writes memory that the processes share, except `errno`, which is never read.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         loop {

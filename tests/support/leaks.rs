@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that nobody gives back: what kmemleak finds, and the number of objects in the slab caches.
+//! Memory that is never freed: what kmemleak finds, and the number of objects in the slab caches.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -108,7 +108,7 @@ impl Slabs {
 const PINNED_MAX: i64 = 8 << 20;
 
 /// Returns by how many bytes [`Slabs::bytes`] may grow with what exited processes pin. That the kernel frees some of its own
-/// later is part of it, and that kernels with KASAN surround each object with memory that nobody can use.
+/// later is part of it, and that kernels with KASAN surround each object with memory of its own.
 pub fn most_pinned() -> i64 {
     let names = fs::read_to_string("/proc/kallsyms").expect("/proc/kallsyms");
     let padded = names.lines().any(|line| line.ends_with(" kasan_report"));

@@ -27,7 +27,7 @@ impl Machine {
         if is_loaded() {
             rmmod().expect("unloading what an earlier test has left");
         }
-        // A test that hangs ends the whole program, instead of the patience of who runs it.
+        // A test that hangs must end the whole program.
         if let Ok(seconds) = env::var("MP1_TEST_TIMEOUT") {
             alarm::set(seconds.parse().expect("MP1_TEST_TIMEOUT is a number"));
         }

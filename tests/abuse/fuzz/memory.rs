@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A buffer that ends where a page begins that nobody may touch.
+//! A buffer that ends where an inaccessible page begins.
 
 use std::ffi::c_void;
 use std::num::NonZero;

@@ -253,7 +253,7 @@ impl Model {
         );
     }
 
-    /// The same for a later part of a `writev`, whose error nobody is told.
+    /// The same for a later part of a `writev`, whose error is not returned.
     pub fn failed_to_write(&mut self, bytes: &[u8]) {
         let expected = self.expected(bytes, bytes.len(), Err(Errno::ESRCH));
         assert!(

@@ -280,7 +280,7 @@ impl OpenFile {
                     && self.position >= SENDFILE_END
                     && self.readable
                 {
-                    // The kernel itself lets nobody go there.
+                    // The kernel refuses such a position.
                     return;
                 }
                 let bytes = model.pipe.take(got.unwrap_or_default());

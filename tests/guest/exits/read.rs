@@ -156,8 +156,8 @@ fn readv_gives_the_same_bytes() {
     assert_eq!(pids_in(&text), pids);
 }
 
-/// The kernel holds a pipe's lock while it splices into it. A read that blocked then would keep whoever reads the pipe from
-/// doing so, and from being killed.
+/// The kernel holds a pipe's lock while it splices into it. If a read blocked then, the reader of the
+/// pipe could neither go on nor be killed.
 #[test]
 fn it_cannot_be_spliced() {
     let _module = Module::without_updates();

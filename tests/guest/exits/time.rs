@@ -8,7 +8,7 @@
 //!   ([`cputime::final_ns`]). The line must be this, cut to ms.
 //! - `wait4`, called after that. It cuts user and system time to microseconds each, so that its sum is up to 2 us less;
 //!   only where these 2 us cross a millisecond, the line may be one more.
-//! - The `cpu.stat` of a cgroup in which the process has spent its whole life, where nobody can call `wait4`. It is cut to
+//! - The `cpu.stat` of a cgroup in which the process has spent its whole life, where no parent calls `wait4`. It is cut to
 //!   a microsecond, and so gives exactly the milliseconds of the line.
 
 use std::os::fd::AsFd;
@@ -528,7 +528,7 @@ fn tracer_of(thread: i32) -> Child {
 /// Opens a pidfd, and returns whether it reports the exit.
 fn pidfd_reports(pid: i32) -> bool {
     use std::os::fd::{FromRawFd, OwnedFd};
-    // SAFETY: The call takes integers, and returns a descriptor that nobody else has.
+    // SAFETY: The call takes integers, and returns a new descriptor.
     let fd = unsafe {
         let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
         assert!(fd >= 0, "pidfd_open: {}", std::io::Error::last_os_error());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Two readers of one exits file. Each looks at the file's cursor with the lock held, copies without it,
-//! and moves the cursor with the lock held, if nobody has moved it meanwhile (`OpenExits::copy_lines()`).
+//! and moves the cursor with the lock held, unless another reader has moved it (`OpenExits::copy_lines()`).
 //! Each byte goes to one of them.
 
 use crate::at_once;
