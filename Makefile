@@ -115,7 +115,7 @@ help:
 	@echo '  make test-all         run them on every kernel of tests/kernels'
 	@echo '  make test-shell       use that shell through a pseudo-terminal'
 	@echo '  make test-misuse      misuse the abstractions without unsafe code: the compiler or the kernel must refuse it'
-	@echo '  make test-tour        run the commands of docs/tour.md, with the faults that they plant (4 minutes)'
+	@echo '  make test-tour        run the commands of docs/tour.md, with the faults that they plant (5 minutes)'
 	@echo '  make test-package     check the package and what DKMS does with it, as root (some minutes)'
 	@echo '  make test-install     install, upgrade, sign and remove it on a whole Debian system'
 	@echo '  make soak             attack the module on kernels that catch mistakes (an hour, and their compilation)'
