@@ -72,7 +72,9 @@ module! {
 /// The version, for `modinfo` and `/sys/module/mp1/version`: [`module!`] has no key for it.
 const VERSION: &str = concat!("version=", env!("MP1_VERSION"), "\0");
 
-#[used]
+// As `module!` has its own. Kept for the linker as well, it would be in a second section of that name, which
+// newer linkers do not join with the first; the kernel refuses a module with two.
+#[used(compiler)]
 #[link_section = ".modinfo"]
 static MODINFO_VERSION: [u8; VERSION.len()] = *VERSION.as_bytes().first_chunk().unwrap();
 
