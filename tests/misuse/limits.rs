@@ -42,15 +42,23 @@ use kernel::{
     }, //
 };
 
-/// Shows one of them. `pid` is that of a process that exits after the module was unloaded.
+/// Shows one of them, of which the kernel says what stands above it. `pid` is that of a process that exits
+/// after the module was unloaded.
 pub(crate) fn show(limit: i64, pid: i32) -> Result {
     match limit {
+        // unable to handle page fault
         1 => forgotten_file(),
+        // unable to handle page fault
         2 => forgotten_watch(pid),
+        // unable to handle page fault
         3 => forgotten_timer(),
+        // unable to handle page fault
         4 => work_with_its_queue(),
+        // BUG: soft lockup
         5 => lock_taken_twice(),
+        // scheduling while atomic
         6 => sleep_under_a_lock(),
+        // WARNING: kernel/rcu
         7 => sleep_under_rcu(pid),
         _ => Err(EINVAL),
     }
