@@ -38,7 +38,6 @@ use crate::{
     },
     stepped_list::{
         NewNode,
-        Node,
         SteppedList,
         Walk, //
     },
@@ -78,13 +77,10 @@ use kernel::{
 /// records of exits may take 3.
 const EXITED_MAX: usize = 3 << 20;
 
-/// The size of a block, with all that belongs to it.
-const BLOCK_SIZE: usize = 2048;
-
 /// How many registrations a block has room for.
-const BLOCK_LEN: usize =
-    (BLOCK_SIZE - size_of::<Node<PinVec<(), 0>>>()) / size_of::<Registration>();
-const _: () = assert!(size_of::<Node<Block>>() <= BLOCK_SIZE);
+///
+/// A reader or an update looks at all of them in one hold of the lock. So this bounds the hold.
+const BLOCK_LEN: usize = 24;
 
 /// How many processes are registered, or dropped, in one hold of the lock.
 const BATCH: usize = 3;
