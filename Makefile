@@ -16,7 +16,7 @@ DKMS_SOURCE = $(DESTDIR)/usr/src/mp1-$(VERSION)
 # Where `make install` puts the manual page.
 PREFIX ?= /usr/local
 
-.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-misuse test-tour test-all soak soak-brief bench bench-native rust-analyzer test-editor lint help
+.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-misuse test-tour test-all test-next soak soak-brief bench bench-native rust-analyzer test-editor lint help
 
 all: modules
 
@@ -72,6 +72,9 @@ test:
 test-all:
 	@scripts/test-all $(TEST)
 
+test-next:
+	@scripts/test-all --next $(TEST)
+
 test-misuse:
 	@scripts/test-misuse $(KERNEL)
 
@@ -113,6 +116,7 @@ help:
 	@echo '  make shell            give a shell beside mp1.ko, to play in'
 	@echo '  make test             run the tests; TEST=NAME: those with NAME in their names'
 	@echo '  make test-all         run them on every kernel of tests/kernels'
+	@echo '  make test-next        run them on those of Debian that are still to come, if there are any'
 	@echo '  make test-shell       use that shell through a pseudo-terminal'
 	@echo '  make test-misuse      misuse the abstractions without unsafe code: the compiler or the kernel must refuse it'
 	@echo '  make test-tour        run the commands of docs/tour.md, with the faults that they plant (5 minutes)'
