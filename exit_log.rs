@@ -26,9 +26,9 @@ use kernel::{
 /// How many records are kept for all files together.
 pub(crate) const KEPT: usize = 16384;
 
-/// How much memory the processes of these records may pin, in bytes: enough for as many as are kept, if
-/// they do not each pin a PID namespace.
-pub(crate) const PINNED_MAX: usize = 3 << 20;
+/// How much memory the processes of these records may pin, in bytes: enough for as many as are kept, in PID
+/// namespaces up to three levels deep, if they do not each pin a namespace.
+pub(crate) const PINNED_MAX: usize = KEPT * Process::pid_size_at(3);
 
 /// How many first threads may be pinned until they are off their CPU.
 pub(crate) const RUNNING_MAX: usize = 128;

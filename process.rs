@@ -217,6 +217,11 @@ impl Process {
         size_of::<bindings::pid>() + size_of_val(self.upids())
     }
 
+    /// Returns that size for a process in a PID namespace that is so many levels below the initial one.
+    pub(crate) const fn pid_size_at(level: usize) -> usize {
+        size_of::<bindings::pid>() + (level + 1) * size_of::<bindings::upid>()
+    }
+
     /// Returns the size in bytes of the PID namespace that the `struct pid` pins: none for the initial
     /// one.
     ///
