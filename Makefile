@@ -126,7 +126,7 @@ help:
 	@echo '  make soak-brief       the part of it that takes minutes'
 	@echo '  make bench            count what the module costs, beside a C twin (some minutes)'
 	@echo '  make bench-native     compare the times of both on User Mode Linux (some minutes)'
-	@echo '  KERNEL=NAME           of tests/kernels, for demo, shell, test, test-misuse and bench ($(KERNEL)); or debug, uml, uml-kasan'
+	@echo '  KERNEL=NAME           of tests/kernels, for demo, shell, test, test-misuse and bench ($(KERNEL)); or debug, uml or uml-kasan'
 	@echo 'On the sources:'
 	@echo '  make rust-analyzer    write rust-project.json, from which an editor understands the module'
 	@echo '  make test-editor      check that with rust-analyzer (a minute)'
