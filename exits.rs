@@ -70,7 +70,6 @@ use kernel::{
     prelude::*,
     processor::cpu_relax,
     rbtree::RBTreeNodeReservation,
-    static_lock_class,
     sync::{
         aref::ARef,
         Arc,
@@ -198,7 +197,7 @@ impl Exits {
     ///
     /// [`ENOMEM`] if there is no memory.
     pub(crate) fn new(queue: Arc<OwnedQueue>) -> Result<Arc<Self>> {
-        let readers = PollQueue::new(c"mp1_exits", static_lock_class!())?;
+        let readers = PollQueue::new(c"mp1_exits")?;
         Arc::pin_init(
             pin_init!(Self {
                 log <- new_spinlock_irqsave!(Log::new(), "Exits::log"),

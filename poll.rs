@@ -22,6 +22,7 @@ use core::{
 use kernel::{
     bindings,
     prelude::*,
+    str::CString,
     sync::LockClassKey,
     time::{
         delay::fsleep,
@@ -102,7 +103,17 @@ impl PollTable<'_> {
 /// # Invariants
 ///
 /// The head is initialised.
-pub(crate) struct PollQueue(ManuallyDrop<Pin<KBox<Opaque<bindings::wait_queue_head>>>>);
+pub(crate) struct PollQueue(ManuallyDrop<Pin<KBox<Head>>>);
+
+/// The head of a wait queue, with what lockdep needs to know of its lock. All of it may have to outlive the
+/// module, so none of it is static.
+#[pin_data]
+struct Head {
+    #[pin]
+    head: Opaque<bindings::wait_queue_head>,
+    _name: CString,
+    _key: Pin<KBox<LockClassKey>>,
+}
 
 // SAFETY: A wait queue does its own locking.
 unsafe impl Send for PollQueue {}
@@ -111,7 +122,7 @@ unsafe impl Sync for PollQueue {}
 
 /// How often callers that have not left a queue are woken before it goes, and how long it waits for them
 /// each time.
-const HANG_UP_TRIES: usize = 10;
+const HANG_UP_TRIES: usize = 40;
 const HANG_UP_PAUSE: Delta = Delta::from_millis(1);
 
 impl PollQueue {
@@ -122,11 +133,18 @@ impl PollQueue {
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory.
-    pub(crate) fn new(name: &'static CStr, key: Pin<&'static LockClassKey>) -> Result<Self> {
+    pub(crate) fn new(name: &CStr) -> Result<Self> {
+        let name = CString::try_from(name)?;
+        let key = KBox::pin_init(LockClassKey::new_dynamic(), GFP_KERNEL)?;
+        let (name_ptr, key_ptr) = (name.as_char_ptr(), key.as_ptr());
         let head = KBox::pin_init(
-            // SAFETY: The slot is valid for writes; name and key are there as long as the module.
-            Opaque::ffi_init(|slot| unsafe {
-                bindings::__init_waitqueue_head(slot, name.as_char_ptr(), key.as_ptr())
+            pin_init!(Head {
+                // SAFETY: The slot is valid for writes; name and key go with the head.
+                head <- Opaque::ffi_init(|slot| unsafe {
+                    bindings::__init_waitqueue_head(slot, name_ptr, key_ptr)
+                }),
+                _name: name,
+                _key: key,
             }),
             GFP_KERNEL,
         )?;
@@ -135,7 +153,7 @@ impl PollQueue {
     }
 
     fn as_ptr(&self) -> *mut bindings::wait_queue_head {
-        self.0.get()
+        self.0.head.get()
     }
 
     /// Has the poll wait for events of this queue. The caller looks for events after this.
@@ -227,7 +245,7 @@ impl PollQueue {
     /// Wakes all sleepers and polls with every event, and gives polls some time to ask the file again.
     /// The caller has made sure that it reports every event by now. Those of `epoll` stay on the queue.
     ///
-    /// Context: sleeps for some milliseconds.
+    /// Context: sleeps for up to some 50 milliseconds.
     pub(crate) fn hang_up(&self) {
         for _ in 0..HANG_UP_TRIES {
             self.wake(Events::ALL);
@@ -251,7 +269,7 @@ impl Drop for PollQueue {
         }
         if !self.is_empty() {
             // A `poll()` or `select()` holds the queue that has not had a CPU all the time. Only core
-            // code uses the head then, which is a few bytes: it is left behind.
+            // code uses the head then, which is a few bytes: it is left behind, with its lock class.
             pr_info!("a wait queue stays behind for a poll that does not end\n");
             return;
         }

@@ -63,7 +63,6 @@ use core::{
 use kernel::{
     pid_namespace::PidNamespace,
     prelude::*,
-    static_lock_class,
     sync::{
         rcu,
         Arc,
@@ -212,7 +211,7 @@ impl Registry {
     /// [`ENOMEM`] if there is no memory.
     pub(crate) fn new(exits: Arc<Exits>) -> Result<impl PinInit<Self>> {
         let list = SteppedList::new()?;
-        let pollers = PollQueue::new(c"mp1_pollers", static_lock_class!())?;
+        let pollers = PollQueue::new(c"mp1_pollers")?;
         Ok(pin_init!(Self {
             list <- list,
             exited: AtomicUsize::new(0),
@@ -430,7 +429,7 @@ impl Registry {
 
     /// Wakes all polls for good.
     ///
-    /// Context: sleeps for some milliseconds.
+    /// Context: sleeps for up to some 50 milliseconds.
     pub(crate) fn hang_up(&self) {
         self.is_closed.store(true, Release);
         self.pollers.hang_up();

@@ -25,7 +25,6 @@ use kernel::{
     error::code::EIOCBQUEUED,
     new_mutex,
     prelude::*,
-    static_lock_class,
     sync::{
         Arc,
         Mutex, //
@@ -144,7 +143,7 @@ impl FileOps for Polled {
     }
 
     fn poll(data: Pin<&Queue>, _: &u64, table: &PollTable<'_>) -> Events {
-        if let Ok(queue) = PollQueue::new(c"misuse-inside", static_lock_class!()) {
+        if let Ok(queue) = PollQueue::new(c"misuse-inside") {
             queue.register(table);
         }
         if let Some(queue) = &*data.queue.lock() {
@@ -165,7 +164,7 @@ pub(crate) struct Files {
 
 impl Files {
     pub(crate) fn new() -> Result<Self> {
-        let queue = PollQueue::new(c"misuse", static_lock_class!())?;
+        let queue = PollQueue::new(c"misuse")?;
         let polled = KBox::pin_init(
             pin_init!(Queue {
                 queue <- new_mutex!(Some(queue)),

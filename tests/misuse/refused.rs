@@ -17,7 +17,6 @@ use crate::{
     pin_vec::PinVec,
     poll::{
         Events,
-        PollQueue,
         PollTable, //
     },
     proc::{
@@ -56,8 +55,6 @@ use kernel::{
     impl_has_delayed_work,
     impl_has_work,
     prelude::*,
-    static_lock_class,
-    str::CString,
     sync::{
         rcu,
         Arc,
@@ -168,11 +165,6 @@ fn file_in_two_dirs(dirs: TwoDirs, data: KBox<u64>) {
 fn forged_poll_table() -> PollTable<'static> {
     // E0133: a poll table of nothing
     PollTable::from_raw(null_mut(), null_mut())
-}
-
-fn queue_with_short_name(name: CString) -> Result<PollQueue> {
-    // E0597: a wait queue with a name that goes before it
-    PollQueue::new(&name, static_lock_class!())
 }
 
 // workqueue.rs and timer.rs

@@ -62,7 +62,8 @@ def wait():
     waiting = select.poll()
     waiting.register(polled, select.POLLIN)
     waiting.register(reader, select.POLLIN)
-    check("a poll whose queue has gone", waiting.poll(), [(reader, select.POLLIN)])
+    both = [(polled, select.POLLIN), (reader, select.POLLIN)]
+    check("a poll whose queue has gone, and the module", waiting.poll(), both)
 
 
 waiter = threading.Thread(target=wait)
@@ -70,10 +71,9 @@ waiter.start()
 while polls(polled) == before:
     os.sched_yield()
 check("a write that drops a queue on which polls wait", os.write(polled, b"x"), 1)
+subprocess.run(["rmmod", "misuse"], check=True)
 os.write(writer, b"x")
 waiter.join()
 watcher.close()
-
-subprocess.run(["rmmod", "misuse"], check=True)
 for file in greedy, stream, unending, polled:
     check("a read when the module has gone", call(os.read, file, 1), "EIO")
