@@ -109,36 +109,50 @@ impl Log {
     }
 
     /// Returns how much memory a record of `process` pins.
-    pub(crate) fn charge(&mut self, process: &Process) -> usize {
+    fn charge(&self, process: &Process) -> usize {
         let namespace = process.namespace();
-        let charged = &mut self.charged[namespace.key() % 16];
-        if charged.replace(namespace) == Some(namespace) {
+        if self.charged[namespace.key() % 16] == Some(namespace) {
             process.pid_size()
         } else {
             process.pid_size() + process.namespace_size()
         }
     }
 
-    /// Adds a record, unless no open file waits for it. Makes room for it by dropping the oldest ones.
+    /// Adds a record, unless no open file waits for it. Returns whether there is a new record.
     ///
-    /// Returns whether there is a new record.
-    pub(crate) fn add(&mut self, process: &Process, group: &ExitedGroup<'_>) -> bool {
+    /// # Errors
+    ///
+    /// If there is no room, the oldest record leaves the log and is returned. The caller drops it without
+    /// the lock, and tries again.
+    pub(crate) fn add(
+        &mut self,
+        process: &Process,
+        group: &ExitedGroup<'_>,
+    ) -> Result<bool, Record> {
         let mut waiting = 0;
         for namespace in process.namespaces() {
+            waiting += self
+                .viewers
+                .get(&namespace)
+                .map_or(0, |viewer| viewer.files);
+        }
+        if waiting == 0 || self.ring.is_empty() {
+            return Ok(false);
+        }
+        let pinned = self.charge(process);
+        if self.next - self.first == KEPT as u64 || self.pinned + pinned > PINNED_MAX {
+            if let Some(oldest) = self.take_first() {
+                return Err(oldest);
+            }
+        }
+
+        for namespace in process.namespaces() {
             if let Some(viewer) = self.viewers.get_mut(&namespace) {
-                waiting += viewer.files;
                 viewer.added += 1;
             }
         }
-        if waiting == 0 || self.ring.is_empty() {
-            return false;
-        }
-        let pinned = self.charge(process);
-        while self.next - self.first == KEPT as u64
-            || (self.first < self.next && self.pinned + pinned > PINNED_MAX)
-        {
-            drop(self.take_first());
-        }
+        let namespace = process.namespace();
+        self.charged[namespace.key() % 16] = Some(namespace);
         let time = group.final_time(self.running < RUNNING_MAX);
         self.running += usize::from(!time.is_settled());
         self.pinned += pinned;
@@ -149,7 +163,7 @@ impl Log {
             pinned: pinned as u32,
         });
         self.next += 1;
-        true
+        Ok(true)
     }
 
     /// Takes the oldest record out.
@@ -167,14 +181,12 @@ impl Log {
         Some(record)
     }
 
-    /// Drops the oldest records that no file waits for, up to a batch of them. Returns whether there
-    /// may be more.
-    pub(crate) fn drop_read(&mut self) -> bool {
-        for _ in 0..BATCH {
+    /// Takes out the oldest records that no file waits for, as many as `read` has room for. The caller drops
+    /// them without the lock. Returns whether there may be more.
+    pub(crate) fn take_read(&mut self, read: &mut [Option<Record>; BATCH]) -> bool {
+        for place in read {
             match self.get(self.first) {
-                Some(record) if self.first < self.next && record.waiting == 0 => {
-                    drop(self.take_first());
-                }
+                Some(record) if record.waiting == 0 => *place = self.take_first(),
                 _ => return false,
             }
         }

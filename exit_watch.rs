@@ -13,12 +13,16 @@ use crate::{
     process::{
         ExitedGroup,
         Process, //
+    },
+    spinlock_irqsave::{
+        lock_irqsave,
+        unlock_irqrestore, //
     }, //
 };
 use core::{
     marker::PhantomData,
     sync::atomic::{
-        AtomicBool,
+        AtomicU8,
         Ordering, //
     }, //
 };
@@ -35,7 +39,7 @@ use kernel::{
 
 /// What to do when a watched process exits.
 pub(crate) trait ExitHandler: Send + Sync + Sized + 'static {
-    /// Called once for each watch, when its process exits.
+    /// Called once for each watch that was started, when its process exits.
     ///
     /// Context: called with `tasklist_lock` held for writing and with the lock of a wait queue held, and
     /// with interrupts disabled unless the kernel has `PREEMPT_RT`. It must not sleep, nor take a lock
@@ -44,16 +48,32 @@ pub(crate) trait ExitHandler: Send + Sync + Sized + 'static {
     fn exited(this: ArcBorrow<'_, Self>, process: &Process, group: ExitedGroup<'_>);
 }
 
-/// A watched process. Dropping it ends the watch: after that, the handler is not called any more.
+/// What has become of a watch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum WatchState {
+    /// It has not been started, or was refused.
+    Idle,
+    /// The handler will be called.
+    Watching,
+    /// The handler has been called, and will not be called any more.
+    Exited,
+}
+
+/// A watch on a process. Dropping it ends the watch: after that, the handler is not called any more.
 ///
 /// # Invariants
 ///
 /// - `entry.entry` is on the wait queue of `process`, or linked to nothing but itself.
+/// - `state` is a [`WatchState`]. It changes under the lock of that queue: to [`WatchState::Watching`] when
+///   the entry is put on it, and to [`WatchState::Exited`] after the entry has left it, as the last use of
+///   the watch by its callback.
+/// - It is pinned: only [`new`](Self::new) makes one.
 /// - `entry.private` comes from `Arc::<H>::into_raw()`, and `self` owns that reference.
 #[pin_data(PinnedDrop)]
 pub(crate) struct ExitWatch<H: ExitHandler> {
     process: Process,
-    exited: AtomicBool,
+    state: AtomicU8,
     #[pin]
     entry: Opaque<bindings::wait_queue_entry>,
     _handler: PhantomData<Arc<H>>,
@@ -61,78 +81,89 @@ pub(crate) struct ExitWatch<H: ExitHandler> {
 
 // SAFETY: A wait queue entry may be removed by any thread; the rest is `Send`.
 unsafe impl<H: ExitHandler> Send for ExitWatch<H> {}
-// SAFETY: `&self` gives access to the process and an atomic variable only.
+// SAFETY: `&self` gives access to the process and an atomic variable, and to the entry under the lock of
+// the queue.
 unsafe impl<H: ExitHandler> Sync for ExitWatch<H> {}
 
 impl<H: ExitHandler> ExitWatch<H> {
-    /// Watches `process` for `handler`.
+    /// Prepares a watch on `process` for `handler`, to be started by [`start`](Self::start).
     ///
-    /// The handler may be called before this returns.
+    /// Context: any.
+    pub(crate) fn new(process: Process, handler: Arc<H>) -> impl PinInit<Self> {
+        pin_init!(Self {
+            process,
+            state: AtomicU8::new(WatchState::Idle as u8),
+            // INVARIANT: The entry is linked to itself, and owns the reference.
+            entry <- Opaque::ffi_init(|entry: *mut bindings::wait_queue_entry| {
+                // SAFETY: The slot is valid for writes.
+                unsafe {
+                    (*entry).flags = bindings::WQ_FLAG_EXCLUSIVE | bindings::WQ_FLAG_PRIORITY;
+                    (*entry).private = Arc::into_raw(handler).cast_mut().cast();
+                    (*entry).func = Some(Self::wake);
+                    bindings::INIT_LIST_HEAD(&raw mut (*entry).entry);
+                }
+            }),
+            _handler: PhantomData,
+        })
+    }
+
+    /// Starts the watch. The handler may be called before this returns.
     ///
-    /// Context: does not sleep. Takes the lock of a wait queue with interrupts disabled.
+    /// Context: any but interrupts. Takes the lock of a wait queue, so it may sleep on a kernel with
+    /// `PREEMPT_RT`.
     ///
     /// # Errors
     ///
-    /// - [`EBUSY`] if the process is watched already, be it by another module.
-    /// - [`ESRCH`] if it has exited.
-    pub(crate) fn new(process: Process, handler: Arc<H>) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            process,
-            exited: AtomicBool::new(false),
-            _handler: PhantomData,
-            // Fields are initialised in this order. All others are there when the callback can come.
-            entry <- Opaque::try_ffi_init(|entry: *mut bindings::wait_queue_entry| {
-                // SAFETY: `entry` is a field of a pinned watch whose other fields are initialised.
-                unsafe { Self::add(entry, handler) }
-            }),
-        }? Error)
+    /// - [`ESRCH`] if the process has exited.
+    /// - [`EBUSY`] if it is watched already, be it by another module. A watch that the caller knows of by
+    ///   this is in the state [`WatchState::Watching`], or a later one.
+    pub(crate) fn start(&self) -> Result {
+        let queue = self.process.exit_queue();
+        // SAFETY: The process keeps its queue. Interrupts are off, since `tasklist_lock` is taken by
+        // interrupt handlers, and is held where the queue is woken.
+        let flags = unsafe { lock_irqsave(&raw mut (*queue).lock) };
+        // SAFETY: We have just locked the queue.
+        let result = unsafe { self.add() };
+        // SAFETY: As above.
+        unsafe { unlock_irqrestore(&raw mut (*queue).lock, flags) };
+        result
     }
 
-    /// Puts `entry` on the queue.
+    /// Puts the entry on the queue, unless the process has exited or is watched.
     ///
     /// # Safety
     ///
-    /// `entry` is the field of a pinned watch, of which the other fields are initialised.
-    unsafe fn add(entry: *mut bindings::wait_queue_entry, handler: Arc<H>) -> Result {
-        // SAFETY: By the caller's promise.
-        let watch = unsafe { &*container_of!(Opaque::cast_from(entry), ExitWatch<H>, entry) };
-        let queue = watch.process.exit_queue();
-        let private = Arc::into_raw(handler);
-
-        // SAFETY: By the caller's promise `entry` is valid for writes, and on no queue yet.
+    /// The caller holds the lock of the queue.
+    unsafe fn add(&self) -> Result {
+        // An exit first changes what this reads and then takes the lock of the queue
+        // (`do_notify_pidfd()`). We hold that lock. So either we see that the process has exited, or its
+        // exit is going to find the entry.
+        if self.process.has_exited() {
+            return Err(ESRCH);
+        }
+        let head = self.process.exit_queue();
+        // What `add_wait_queue_priority_exclusive()` does, which would take the lock. It allows one entry
+        // with priority, which comes first. No other code of the kernel adds such entries to this queue, so
+        // this is the test for a watch that there is already.
+        // SAFETY: The queue is locked. Its entries are valid; ours is linked to itself, since the queue does
+        // not begin with an entry with priority, and stays until `drop`.
+        // INVARIANT: The entry is on the queue, and the queue is locked.
         unsafe {
-            (*entry).flags = 0;
-            (*entry).private = private.cast_mut().cast();
-            (*entry).func = Some(Self::wake);
+            let head = &raw mut (*head).head;
+            let first = (*head).next;
+            if !core::ptr::eq(first, head) {
+                let first = container_of!(first, bindings::wait_queue_entry, entry);
+                if (*first).flags & bindings::WQ_FLAG_PRIORITY != 0 {
+                    return Err(EBUSY);
+                }
+            }
+            // At the head: before the first one.
+            bindings::list_add_tail(&raw mut (*self.entry.get()).entry, first);
         }
-        // The kernel refuses a second entry with priority. No other code of it adds such entries
-        // to this queue, so this is the test for a watch that there is already.
-        // SAFETY: `watch.process` keeps the queue, and the entry stays until `drop` or until it is
-        // removed below.
-        if unsafe { bindings::add_wait_queue_priority_exclusive(queue, entry) } != 0 {
-            // SAFETY: It comes from `into_raw()`, and no queue has got the entry.
-            drop(unsafe { Arc::from_raw(private) });
-            return Err(EBUSY);
-        }
-
-        // An exit first changes what `has_exited()` reads and then takes the lock of the queue
-        // (`do_notify_pidfd()`). We took that lock first and read now. So one side sees the other:
-        // either the callback comes, or we see that the process has exited.
-        if !watch.process.has_exited() {
-            return Ok(());
-        }
-        // SAFETY: The entry is on this queue, or was and is linked to itself.
-        unsafe { bindings::remove_wait_queue(queue, entry) };
-        // No callback runs any more, nor will one.
-        // SAFETY: The entry is ours alone. INVARIANT: It is linked to itself.
-        unsafe { bindings::INIT_LIST_HEAD(&raw mut (*entry).entry) };
-        if watch.has_exited() {
-            // It exited after it was watched.
-            return Ok(());
-        }
-        // SAFETY: It comes from `into_raw()`, and the entry is on no queue.
-        drop(unsafe { Arc::from_raw(private) });
-        Err(ESRCH)
+        // Readers that this matters to have taken the lock after us, see `docs/ordering.md`.
+        self.state
+            .store(WatchState::Watching as u8, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Returns the process.
@@ -140,12 +171,18 @@ impl<H: ExitHandler> ExitWatch<H> {
         &self.process
     }
 
-    /// Returns whether the handler was called.
+    /// Returns what has become of the watch.
     ///
     /// Context: any.
-    pub(crate) fn has_exited(&self) -> bool {
+    pub(crate) fn state(&self) -> WatchState {
+        const IDLE: u8 = WatchState::Idle as u8;
+        const WATCHING: u8 = WatchState::Watching as u8;
         // Pairs with the store in `wake()`.
-        self.exited.load(Ordering::Acquire)
+        match self.state.load(Ordering::Acquire) {
+            IDLE => WatchState::Idle,
+            WATCHING => WatchState::Watching,
+            _ => WatchState::Exited,
+        }
     }
 
     /// Called by the kernel when it wakes the queue.
@@ -177,12 +214,16 @@ impl<H: ExitHandler> ExitWatch<H> {
         // queue, for which its lock is needed, which is held now.
         let handler = unsafe { ArcBorrow::<H>::from_raw((*entry).private.cast_const().cast()) };
         H::exited(handler, &watch.process, group);
-        watch.exited.store(true, Ordering::Release);
-        // It leaves the queue, like that of `autoremove_wake_function()`: there is nothing more to
-        // come. From now on a watch of this process is refused because it has exited.
+        // It leaves the queue: there is nothing more to come. From now on a watch of this process is refused
+        // because it has exited.
         // SAFETY: The entry is on the queue, and the lock of that is held.
-        // INVARIANT: The entry is linked to itself.
+        // INVARIANT: The entry is linked to itself before the state says so.
         unsafe { list_del_init(&raw mut (*entry).entry) };
+        // From here on the watch may be gone. `__wake_up_common()` does not touch an entry after its function
+        // was called, either: `autoremove_wake_function()` relies on the same.
+        watch
+            .state
+            .store(WatchState::Exited as u8, Ordering::Release);
         0
     }
 }
@@ -191,10 +232,15 @@ impl<H: ExitHandler> ExitWatch<H> {
 impl<H: ExitHandler> PinnedDrop for ExitWatch<H> {
     fn drop(self: Pin<&mut Self>) {
         let entry = self.entry.get();
-        // SAFETY: By the type's invariant the entry is on this queue or linked to itself. This waits
-        // for a callback that runs, since that holds the lock.
-        unsafe { bindings::remove_wait_queue(self.process.exit_queue(), entry) };
-        // SAFETY: By the type's invariant, and no callback will use it any more.
+        // A watch that is over does not take the lock, which pollers of a pidfd take as well: on a kernel
+        // with `PREEMPT_RT` they can be preempted with it. The callback may still be on its way out of the
+        // module's code. It holds a spin lock, so the `synchronize_rcu()` in `free_module()` waits for it.
+        if self.state() == WatchState::Watching {
+            // SAFETY: By the type's invariant the entry is on this queue or, if the process exits just now,
+            // linked to itself. This waits for a callback that runs, since that holds the lock.
+            unsafe { bindings::remove_wait_queue(self.process.exit_queue(), entry) };
+        }
+        // SAFETY: By the type's invariants no callback uses it any more, and the reference is ours.
         drop(unsafe { Arc::<H>::from_raw((*entry).private.cast_const().cast()) });
     }
 }

@@ -41,9 +41,9 @@ use crate::{
         NamespaceId,
         Process, //
     },
-    spinlock_irqsave::{
-        new_spinlock_irqsave,
-        SpinLockIrqSave, //
+    raw_spinlock::{
+        new_raw_spinlock,
+        RawSpinLockIrqSave, //
     },
     workqueue::{
         self,
@@ -164,7 +164,7 @@ impl Ahead {
 #[pin_data]
 pub(crate) struct Exits {
     #[pin]
-    log: SpinLockIrqSave<Log>,
+    log: RawSpinLockIrqSave<Log>,
     /// How many files are open, as [`Log::files`]: what an exit looks at first, without the lock.
     files: AtomicUsize,
     readers: PollQueue,
@@ -200,7 +200,7 @@ impl Exits {
         let readers = PollQueue::new(c"mp1_exits")?;
         Arc::pin_init(
             pin_init!(Self {
-                log <- new_spinlock_irqsave!(Log::new(), "Exits::log"),
+                log <- new_raw_spinlock!(Log::new(), "Exits::log"),
                 files: AtomicUsize::new(0),
                 readers,
                 is_closed: AtomicBool::new(false),
@@ -219,12 +219,17 @@ impl Exits {
         if this.files.load(Relaxed) == 0 {
             return;
         }
-        let mut log = this.log.lock();
-        if !log.add(process, group) {
-            return;
-        }
-        let is_due = log.running >= RUNNING_DUE;
-        drop(log);
+        let is_due = loop {
+            let mut log = this.log.lock();
+            match log.add(process, group) {
+                Ok(true) => break log.running >= RUNNING_DUE,
+                Ok(false) => return,
+                Err(oldest) => {
+                    drop(log);
+                    drop(oldest);
+                }
+            }
+        };
         // Readers are woken by work, since their number is the users' choice.
         if is_due || this.readers.has_waiters() {
             // An error means that the work is queued already, or disabled.
@@ -241,7 +246,15 @@ impl Exits {
 
     /// Drops the records that no file waits for.
     fn drop_read(&self) {
-        while self.log.lock().drop_read() {}
+        loop {
+            let mut read = [const { None }; BATCH];
+            let has_more = self.log.lock().take_read(&mut read);
+            // The records are dropped here, without the lock.
+            drop(read);
+            if !has_more {
+                return;
+            }
+        }
     }
 
     fn is_closed(&self) -> bool {
@@ -375,6 +388,7 @@ impl OpenExits {
     ///
     /// Returns whether it was moved.
     fn advance(&self, seen: &Ahead, to: Position, rest: &[u8]) -> bool {
+        let mut read = [const { None }; BATCH];
         let mut guard = self.exits.log.lock();
         let log = &mut *guard;
         let cursor = self.cursor.access_mut(log);
@@ -386,8 +400,9 @@ impl OpenExits {
         cursor.rest_len = rest.len();
         cursor.version += 1;
         log.pass(&self.ns, seen.from.next, to.next);
-        let has_more = log.drop_read();
+        let has_more = log.take_read(&mut read);
         drop(guard);
+        drop(read);
         if has_more {
             self.exits.drop_read();
         }

@@ -13,6 +13,7 @@
 #include <linux/proc_fs.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/spinlock.h>
 #include <linux/wait.h>
 
 #define MEMBER(name) OFFSET(OFFSET_##name, proc_ops, name)
@@ -64,6 +65,14 @@ int main(void)
 	TYPE_OF(struct pid, wait_pidfd, wait_queue_head_t);
 	TYPE_OF(struct wait_queue_entry, func,
 		int (*)(struct wait_queue_entry *, unsigned int, int, void *));
+
+#ifdef CONFIG_SMP
+	/* raw_spinlock.rs: a lock that is free. */
+	static const arch_spinlock_t spin_unlocked = __ARCH_SPIN_LOCK_UNLOCKED;
+	static_assert(sizeof(arch_spinlock_t) == sizeof(unsigned int));
+	static_assert(offsetof(raw_spinlock_t, raw_lock) == 0);
+	DEFINE(SPIN_UNLOCKED, *(const unsigned int *)&spin_unlocked);
+#endif
 
 	/* process.rs: what it reads without a lock must be read in one piece. */
 	TYPE_OF(struct task_struct, se.sum_exec_runtime, u64);

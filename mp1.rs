@@ -11,6 +11,7 @@ use kernel::{
     time::Delta, //
 };
 
+mod block_list;
 mod exit_log;
 mod exit_watch;
 mod exits;
@@ -19,16 +20,15 @@ mod line;
 mod list_head;
 mod once;
 mod pid_list;
-mod pin_vec;
 mod poll;
 mod prefetch;
 mod proc;
 mod process;
+mod raw_spinlock;
 mod registry;
 mod seqlock;
 mod spinlock_irqsave;
 mod status;
-mod stepped_list;
 mod timer;
 mod workqueue;
 

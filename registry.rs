@@ -2,30 +2,36 @@
 
 //! The registered processes.
 //!
-//! They are in one list under one spin lock, in the order of registration. An element of the list is a
-//! [`Block`] of registrations, which is what one hold of the lock looks at. Writers append to the last
-//! block. Updates and readers walk from block to block, and hold nothing between two of them that
-//! others wait for.
+//! They are in one list under one spin lock, in blocks: a block is what one hold of the lock looks at. Writers
+//! append to the last block. Updates and readers walk from block to block. No caller waits for another one
+//! that can be preempted: the lock is a raw one, and what may wait is done without it.
+//!
+//! So a write has two steps. Under the lock, it appends registrations, which nobody sees yet. Then it starts
+//! their watches, each under the lock of its process's wait queue, and removes those that were refused: a
+//! process is registered once, and a second watch on its exit is refused. Readers show a registration from
+//! the start of its watch on. The lines of two writes at once are in the order of their first steps.
 //!
 //! A registration stays where it is until an update finds that its process has exited, since the wait
 //! queue of the process points at it. So exits leave holes. A block goes when its last registration
 //! does: at worst, one process that lives keeps a block, which is less than a tenth of what the kernel
 //! spends on the process itself. A block is charged to the writer that needed it. Writers that use the
 //! room that is left in it pay nothing.
-//!
-//! A process is registered once: a second watch on its exit is refused.
 
 #![forbid(unsafe_code)]
 
 use crate::{
+    block_list::{
+        BlockList,
+        NewBlock, //
+    },
     exit_watch::{
         ExitHandler,
-        ExitWatch, //
+        ExitWatch,
+        WatchState, //
     },
     exits::Exits,
     gfp,
     line::Lines,
-    pin_vec::PinVec,
     poll::{
         Events,
         PollQueue, //
@@ -36,28 +42,19 @@ use crate::{
         Process,
         ThreadGroup, //
     },
-    stepped_list::{
-        NewNode,
-        SteppedList,
-        Walk, //
-    },
     timer::{
         Job,
         Periodic, //
     }, //
 };
-use core::{
-    array::from_fn,
-    cell::Cell,
-    sync::atomic::{
-        AtomicBool,
-        AtomicU64,
-        AtomicUsize,
-        Ordering::{
-            Acquire,
-            Relaxed,
-            Release, //
-        }, //
+use core::sync::atomic::{
+    AtomicBool,
+    AtomicU64,
+    AtomicUsize,
+    Ordering::{
+        Acquire,
+        Relaxed,
+        Release, //
     }, //
 };
 use kernel::{
@@ -81,8 +78,8 @@ const EXITED_MAX: usize = 3 << 20;
 /// A reader or an update looks at all of them in one hold of the lock. So this bounds the hold.
 const BLOCK_LEN: usize = 24;
 
-/// How many processes are registered, or dropped, in one hold of the lock.
-const BATCH: usize = 3;
+/// How many registrations are added in one hold of the lock.
+const BATCH: usize = 12;
 
 /// How many numbers are looked up in one hold of the lock, to see whether they are in use again.
 const LOOKUPS: usize = 6;
@@ -94,46 +91,39 @@ const USUAL_LINE: usize = 12;
 pub(crate) type Updates = Periodic<Registry>;
 
 /// One registered process.
-///
-/// Its fields change under the list's lock; only the watch changes at the exit.
 #[pin_data]
 struct Registration {
     #[pin]
     watch: ExitWatch<Updates>,
     /// The number in the initial PID namespace, which most readers are in.
     number: u32,
-    /// Whether reads show it: not while its last thread has exited and a tracer delays the exit.
-    is_shown: Cell<bool>,
+    /// Whether all threads have ended, though a tracer may still delay the exit. Reads do not show it then.
+    is_over: AtomicBool,
     /// The CPU time at the latest update, in nanoseconds.
-    cpu_time: Cell<u64>,
+    cpu_time: AtomicU64,
 }
 
 impl Registration {
-    fn new(process: Process, updates: Arc<Updates>) -> impl PinInit<Self, Error> {
+    fn new(process: Process, updates: Arc<Updates>) -> impl PinInit<Self> {
         let number = process.number();
-        try_pin_init!(Self {
+        pin_init!(Self {
             watch <- ExitWatch::new(process, updates),
             number,
-            is_shown: Cell::new(true),
-            cpu_time: Cell::new(0),
-        }? Error)
-    }
-
-    /// Returns how much of [`Registry::exited`] is due to this registration.
-    fn exited_size(&self) -> usize {
-        if self.watch.has_exited() {
-            pinned_size(self.watch.process())
-        } else {
-            0
-        }
+            is_over: AtomicBool::new(false),
+            cpu_time: AtomicU64::new(0),
+        })
     }
 
     /// Takes over the CPU time of an update; [`None`] if all threads have exited.
     fn set_time(&self, time: Option<u64>) {
         match time {
-            // A time that was read while threads ended may lag behind an earlier one.
-            Some(time) => self.cpu_time.set(time.max(self.cpu_time.get())),
-            None => self.is_shown.set(false),
+            // A time that was read while threads ended may lag behind an earlier one. Only updates write
+            // it, and there is one at a time.
+            Some(time) => {
+                let before = self.cpu_time.load(Relaxed);
+                self.cpu_time.store(time.max(before), Relaxed);
+            }
+            None => self.is_over.store(true, Relaxed),
         }
     }
 
@@ -144,22 +134,22 @@ impl Registration {
         } else {
             self.watch.process().number_in(ns)
         };
-        let Some(number) = number.filter(|_| self.is_shown.get()) else {
+        let Some(number) = number.filter(|_| !self.is_over.load(Relaxed)) else {
             return (None, 0);
         };
-        if !self.watch.has_exited() {
-            return (Some(number), 0);
+        match self.watch.state() {
+            WatchState::Idle => (None, 0),
+            WatchState::Watching => (Some(number), 0),
+            WatchState::Exited => {
+                let is_replaced = self.watch.process().is_replaced_in(ns, number);
+                (Some(number).filter(|_| !is_replaced), 1)
+            }
         }
-        let is_replaced = self.watch.process().is_replaced_in(ns, number);
-        (Some(number).filter(|_| !is_replaced), 1)
     }
 }
 
-/// Registrations that lie together in memory.
-type Block = PinVec<Registration, BLOCK_LEN>;
-
 /// Empty blocks for the processes of one write.
-pub(crate) struct Spare(KVec<NewNode<Block>>);
+pub(crate) struct Spare(KVec<NewBlock<Registration, BLOCK_LEN>>);
 
 impl Spare {
     /// Allocates the blocks that `count` registrations need at most. One is not allocated ahead, since
@@ -181,7 +171,7 @@ impl Spare {
     }
 
     fn add(&mut self) -> Result {
-        let block = NewNode::new(Block::new(), gfp::user_account())?;
+        let block = NewBlock::new(gfp::user_account())?;
         Ok(self.0.push(block, gfp::user_account())?)
     }
 }
@@ -190,7 +180,11 @@ impl Spare {
 #[pin_data]
 pub(crate) struct Registry {
     #[pin]
-    list: SteppedList<Block>,
+    list: BlockList<Registration, BLOCK_LEN>,
+    /// How many periods have begun in which something is registered. Changes under the lock of the list.
+    periods: AtomicU64,
+    /// For how many of them the timer has been started.
+    periods_started: AtomicU64,
     /// What the processes that have exited since the latest update pin, in bytes.
     exited: AtomicUsize,
     /// The number of updates so far.
@@ -210,10 +204,12 @@ impl Registry {
     ///
     /// [`ENOMEM`] if there is no memory.
     pub(crate) fn new(exits: Arc<Exits>) -> Result<impl PinInit<Self>> {
-        let list = SteppedList::new()?;
+        let list = BlockList::new()?;
         let pollers = PollQueue::new(c"mp1_pollers")?;
         Ok(pin_init!(Self {
             list <- list,
+            periods: AtomicU64::new(0),
+            periods_started: AtomicU64::new(0),
             exited: AtomicUsize::new(0),
             updates: AtomicU64::new(0),
             pollers,
@@ -238,44 +234,49 @@ impl Registry {
     ) -> Result<usize> {
         let registry = updates.job();
         let mut done = 0;
-        for batch in processes.chunks_mut(BATCH) {
-            let mut list = registry.list.lock();
-            // At most one more block is needed for a batch, which is no longer than a block.
-            while spare.0.is_empty() && list.back().map_or(0, |block| block.room()) < batch.len() {
-                drop(list);
+        while processes.get(done).is_some_and(Option::is_some) {
+            let list = registry.list.lock();
+            let period = registry.periods.load(Relaxed) + u64::from(list.is_empty());
+            registry.periods.store(period, Relaxed);
+            let new = processes[done..]
+                .iter_mut()
+                .take(BATCH)
+                .map_while(Option::take)
+                .map(|process| Registration::new(process, updates.into()));
+            let Some(added) = list.append(&mut spare.0, new) else {
                 match spare.add() {
                     Err(_) if done > 0 => return Ok(done),
                     result => result?,
                 }
-                list = registry.list.lock();
-            }
-            let was_empty = list.is_empty();
-            let before = done;
-            for process in batch.iter_mut().map_while(Option::take) {
-                if list.back().is_none_or(|block| block.room() == 0) {
-                    let Some(block) = spare.0.pop() else {
-                        break;
-                    };
-                    list.push_back(block);
-                }
-                let Some(block) = list.back() else {
-                    break;
-                };
-                match block.push(Registration::new(process, updates.into())) {
-                    // It is registered now, or it was.
-                    Ok(()) | Err(EBUSY) => done += 1,
-                    Err(_) => break,
-                }
-            }
-            // A new block may be empty: the next update drops it.
-            let is_first = was_empty && !list.is_empty();
-            drop(list);
-            if is_first {
+                continue;
+            };
+            // The writer that found the list empty may be preempted here. Then the next one starts the timer.
+            if registry.periods_started.load(Acquire) < period {
                 updates.start();
+                registry.periods_started.fetch_max(period, Release);
             }
-            if done - before < batch.len() {
-                break;
-            }
+
+            let mut is_over = false;
+            added.retain(|registration| {
+                if is_over {
+                    return false;
+                }
+                match registration.watch.start() {
+                    Ok(()) => {
+                        done += 1;
+                        true
+                    }
+                    // It is registered already.
+                    Err(EBUSY) => {
+                        done += 1;
+                        false
+                    }
+                    Err(_) => {
+                        is_over = true;
+                        false
+                    }
+                }
+            });
         }
         Ok(done)
     }
@@ -285,69 +286,60 @@ impl Registry {
     /// Context: may sleep; must not be called by two at once.
     fn update(&self) {
         let mut walk = self.list.walk();
+        // Of each registration that is seen, the time, or nothing if all threads have exited.
         let mut times = [None; BLOCK_LEN];
         loop {
             // Each step is done for a whole block before the next one, so that the CPU waits for many
             // cache lines at once. The lock is not held while times are summed up, since a process
             // may have many threads.
             let rcu = rcu::read_lock();
-            let Some(mut visit) = walk.next() else {
+            let Some(visit) = walk.next() else {
                 return;
             };
-            let block = visit.value();
-            let seen = block.len();
-            let groups: [_; BLOCK_LEN] = from_fn(|index| {
-                let group = block.get(index)?.watch.process().threads(&rcu)?;
-                group.prefetch_leader();
-                Some(group)
-            });
-            drop(visit);
-
-            for group in groups.iter().flatten() {
-                group.prefetch_signal();
-            }
-            for (time, group) in times.iter_mut().zip(&groups) {
-                *time = group.as_ref().and_then(ThreadGroup::cpu_time);
-            }
-            drop(rcu);
-
-            let Some(mut visit) = walk.here() else {
-                continue;
-            };
-            // A process without live threads has exited, or is about to.
-            let mut may_drop = visit.value().is_empty();
-            for (index, registration) in visit.value().iter_from(0) {
-                if index < seen {
-                    registration.set_time(times[index]);
-                    may_drop |= times[index].is_none();
+            let mut groups = [const { None }; BLOCK_LEN];
+            for (index, registration) in visit.iter_from(0) {
+                if registration.watch.state() != WatchState::Idle {
+                    let threads = registration.watch.process().threads(&rcu);
+                    if let Some(threads) = &threads {
+                        threads.prefetch_leader();
+                    }
+                    groups[index] = Some(threads);
                 }
             }
             drop(visit);
-            if may_drop {
-                self.drop_here(&mut walk, |registration| registration.watch.has_exited());
-            }
-        }
-    }
 
-    /// Drops the registrations of which `is_dropped` holds in the block at which `walk` stands, and the
-    /// block if it is empty then.
-    fn drop_here(&self, walk: &mut Walk<'_, Block>, is_dropped: impl Fn(&Registration) -> bool) {
-        while let Some(mut visit) = walk.here() {
-            // As many as may be dropped in one hold of the lock.
-            for _ in 0..BATCH {
-                let mut block = visit.value();
-                let found = block
-                    .iter_from(0)
-                    .find(|(_, registration)| is_dropped(registration))
-                    .map(|(index, registration)| (index, registration.exited_size()));
-                let Some((index, size)) = found else {
-                    if block.is_empty() {
-                        visit.remove();
+            for threads in groups.iter().flatten().flatten() {
+                threads.prefetch_signal();
+            }
+            for (time, group) in times.iter_mut().zip(&groups) {
+                *time = group
+                    .as_ref()
+                    .map(|threads| threads.as_ref().and_then(ThreadGroup::cpu_time));
+            }
+            drop(rcu);
+
+            let Some(visit) = walk.here() else {
+                return;
+            };
+            // A process without live threads has exited, or is about to.
+            let mut may_remove = false;
+            for (index, registration) in visit.iter_from(0) {
+                // It is the one that was seen, since only an update removes what is registered. What has come
+                // meanwhile is for the next update.
+                if let Some(time) = times[index] {
+                    registration.set_time(time);
+                    may_remove |= time.is_none();
+                }
+            }
+            if may_remove {
+                visit.remove_if(|registration| {
+                    let has_exited = registration.watch.state() == WatchState::Exited;
+                    if has_exited {
+                        let size = pinned_size(registration.watch.process());
+                        self.exited.fetch_sub(size, Relaxed);
                     }
-                    return;
-                };
-                block.as_mut().remove(index);
-                self.exited.fetch_sub(size, Relaxed);
+                    has_exited
+                });
             }
         }
     }
@@ -363,7 +355,7 @@ impl Registry {
         let is_initial = NamespaceId::of(ns).is_initial();
         // The initial namespace sees all of them. Others let the text grow as it does.
         let expected = if is_initial {
-            self.list.len() * BLOCK_LEN * USUAL_LINE
+            self.list.len() * USUAL_LINE
         } else {
             0
         };
@@ -379,14 +371,14 @@ impl Registry {
                 Some(_) => walk.here(),
                 None => walk.next(),
             };
-            let Some(mut visit) = visit else {
+            let Some(visit) = visit else {
                 return Ok(text);
             };
             // With the lock held, only collect what a line is made of.
             let mut count = 0;
             let mut lookups = 0;
             let start = rest.take().unwrap_or(0);
-            for (index, registration) in visit.value().iter_from(start) {
+            for (index, registration) in visit.iter_from(start) {
                 if lookups == LOOKUPS {
                     rest = Some(index);
                     break;
@@ -395,7 +387,7 @@ impl Registry {
                 lookups += looked_up;
                 if let Some(number) = number {
                     numbers[count] = number;
-                    times[count] = registration.cpu_time.get();
+                    times[count] = registration.cpu_time.load(Relaxed);
                     count += 1;
                 }
             }
@@ -440,8 +432,8 @@ impl Registry {
     /// Context: may sleep.
     fn clear(&self) {
         let mut walk = self.list.walk();
-        while walk.next().is_some() {
-            self.drop_here(&mut walk, |_| true);
+        while let Some(visit) = walk.next() {
+            visit.remove_if(|_| true);
         }
     }
 }
@@ -452,10 +444,14 @@ fn pinned_size(process: &Process) -> usize {
 }
 
 impl Job for Registry {
-    fn run(&self) {
+    fn run(&self) -> bool {
         self.update();
         self.exits.settle();
         self.updates.fetch_add(1, Relaxed);
+        self.pollers.has_waiters()
+    }
+
+    fn announce(&self) {
         self.pollers.wake(Events::CHANGED);
     }
 

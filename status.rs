@@ -21,6 +21,10 @@ use crate::{
         Reader, //
     },
     process::Process,
+    raw_spinlock::{
+        new_raw_spinlock,
+        RawSpinLock, //
+    },
     registry::{
         Registry,
         Spare,
@@ -29,12 +33,10 @@ use crate::{
 };
 use kernel::{
     current,
-    new_spinlock,
     prelude::*,
     sync::{
         Arc,
-        ArcBorrow,
-        SpinLock, //
+        ArcBorrow, //
     },
     uaccess::UserSliceReader, //
 };
@@ -56,7 +58,7 @@ pub(crate) struct StatusFile;
 pub(crate) struct OpenStatus {
     /// What reads show, once there was one.
     #[pin]
-    snapshot: SpinLock<Option<Snapshot>>,
+    snapshot: RawSpinLock<Option<Snapshot>>,
 }
 
 #[derive(Clone)]
@@ -157,7 +159,7 @@ impl FileOps for StatusFile {
     fn open(_updates: ArcBorrow<'_, Updates>) -> Result<Self::OpenFile> {
         KBox::pin_init(
             pin_init!(OpenStatus {
-                snapshot <- new_spinlock!(None, "OpenStatus::snapshot"),
+                snapshot <- new_raw_spinlock!(None, "OpenStatus::snapshot"),
             }),
             gfp::user_account(),
         )

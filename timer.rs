@@ -43,8 +43,13 @@ use kernel::{
 
 /// What is done periodically.
 pub(crate) trait Job: Send + Sync + 'static {
-    /// Does it once. Runs on the work queue, so it may sleep; never twice at the same time.
-    fn run(&self);
+    /// Does it once. Runs on the work queue, so it may sleep; never twice at the same time. Returns whether
+    /// there is somebody to tell.
+    fn run(&self) -> bool;
+
+    /// Tells those who wait for a run. Runs on the work queue, too, but no run waits for it: it may take as
+    /// long as users make it.
+    fn announce(&self);
 
     /// Returns whether there is nothing to do until the next [`Periodic::start`].
     ///
@@ -55,6 +60,7 @@ pub(crate) trait Job: Send + Sync + 'static {
 /// The IDs of the work items.
 const RUN: u64 = 0;
 const ARM: u64 = 1;
+const ANNOUNCE: u64 = 2;
 
 /// A [`Job`] with the timer and the work items that run it.
 ///
@@ -72,6 +78,8 @@ pub(crate) struct Periodic<J: Job> {
     run: Work<Self, RUN>,
     #[pin]
     arm: Work<Self, ARM>,
+    #[pin]
+    announce: Work<Self, ANNOUNCE>,
     queue: Arc<OwnedQueue>,
     #[pin]
     job: J,
@@ -87,6 +95,7 @@ impl_has_hr_timer! {
 impl_has_work! {
     impl{J: Job} HasWork<Self, RUN> for Periodic<J> { self.run }
     impl{J: Job} HasWork<Self, ARM> for Periodic<J> { self.arm }
+    impl{J: Job} HasWork<Self, ANNOUNCE> for Periodic<J> { self.announce }
 }
 
 impl<J: Job> Periodic<J> {
@@ -133,7 +142,10 @@ impl<J: Job> WorkItem<RUN> for Periodic<J> {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        this.job.run();
+        if this.job.run() {
+            // An error means that it is about to happen anyway, or never.
+            let _ = this.queue.enqueue::<Arc<Self>, ANNOUNCE>(this.clone());
+        }
         let mut armed = this.armed.lock();
         if this.job.is_idle() {
             // Dropping the handle cancels the timer. Work that `start()` has queued meanwhile, or
@@ -153,6 +165,14 @@ impl<J: Job> WorkItem<ARM> for Periodic<J> {
         if !this.job.is_idle() {
             *armed = Some(this.clone().start(this.interval));
         }
+    }
+}
+
+impl<J: Job> WorkItem<ANNOUNCE> for Periodic<J> {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.job.announce();
     }
 }
 
@@ -184,6 +204,7 @@ impl<J: Job> Ticking<J> {
                 armed <- new_mutex!(None, "Periodic::armed"),
                 run <- new_work!("Periodic::run"),
                 arm <- new_work!("Periodic::arm"),
+                announce <- new_work!("Periodic::announce"),
                 queue,
                 job <- job,
             }),
@@ -205,5 +226,6 @@ impl<J: Job> Drop for Ticking<J> {
         workqueue::disable_sync::<_, ARM>(periodic);
         *periodic.armed.lock() = None;
         workqueue::disable_sync::<_, RUN>(periodic);
+        workqueue::disable_sync::<_, ANNOUNCE>(periodic);
     }
 }

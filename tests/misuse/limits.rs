@@ -5,6 +5,10 @@
 #![forbid(unsafe_code)]
 
 use crate::{
+    block_list::{
+        BlockList,
+        NewBlock, //
+    },
     exit_watch::ExitWatch,
     files::Greedy,
     proc::{
@@ -15,10 +19,6 @@ use crate::{
     run_time::{
         Counter,
         Deaf, //
-    },
-    stepped_list::{
-        NewNode,
-        SteppedList, //
     },
     timer::Ticking,
     workqueue::OwnedQueue, //
@@ -82,7 +82,9 @@ fn process(pid: i32) -> Result<Process> {
 
 fn forgotten_watch(pid: i32) -> Result {
     let watch = ExitWatch::new(process(pid)?, Arc::new(Deaf, GFP_KERNEL)?);
-    mem::forget(KBox::try_pin_init(watch, GFP_KERNEL)?);
+    let watch = KBox::pin_init(watch, GFP_KERNEL)?;
+    watch.start()?;
+    mem::forget(watch);
     Ok(())
 }
 
@@ -128,26 +130,21 @@ fn work_with_its_queue() -> Result {
     Ok(())
 }
 
-fn list() -> Result<Pin<KBox<SteppedList<Option<KBox<u64>>>>>> {
-    let list = KBox::pin_init(SteppedList::new()?, GFP_KERNEL)?;
-    let node = NewNode::new(Some(KBox::new(1, GFP_KERNEL)?), GFP_KERNEL)?;
-    list.lock().push_back(node);
-    Ok(list)
-}
-
 /// With more than one CPU, the second one waits for the first for ever.
 fn lock_taken_twice() -> Result {
-    let list = list()?;
-    let mut one = list.lock();
-    let mut other = list.lock();
-    let value = one.back().ok_or(EINVAL)?.get_mut().as_ref();
-    *other.back().ok_or(EINVAL)?.get_mut() = None;
-    pr_info!("a value that was dropped: {value:?}\n");
+    let list = KBox::pin_init(BlockList::<u64, 2>::new()?, GFP_KERNEL)?;
+    let mut spare = KVec::new();
+    spare.push(NewBlock::new(GFP_KERNEL)?, GFP_KERNEL)?;
+    let one = list.lock();
+    let other = list.lock();
+    let first = one.append(&mut spare, [1]).is_some();
+    let second = other.append(&mut spare, [2]).is_some();
+    pr_info!("elements that were added at once: {first} and {second}\n");
     Ok(())
 }
 
 fn sleep_under_a_lock() -> Result {
-    let list = list()?;
+    let list = KBox::pin_init(BlockList::<u64, 2>::new()?, GFP_KERNEL)?;
     let locked = list.lock();
     fsleep(Delta::from_millis(1));
     drop(locked);

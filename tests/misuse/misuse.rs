@@ -8,6 +8,8 @@
 use core::borrow::Borrow;
 use kernel::prelude::*;
 
+#[path = "../../block_list.rs"]
+mod block_list;
 #[path = "../../exit_watch.rs"]
 mod exit_watch;
 #[path = "../../gfp.rs"]
@@ -16,8 +18,6 @@ mod gfp;
 mod list_head;
 #[path = "../../once.rs"]
 mod once;
-#[path = "../../pin_vec.rs"]
-mod pin_vec;
 #[path = "../../poll.rs"]
 mod poll;
 #[path = "../../prefetch.rs"]
@@ -26,12 +26,12 @@ mod prefetch;
 mod proc;
 #[path = "../../process.rs"]
 mod process;
+#[path = "../../raw_spinlock.rs"]
+mod raw_spinlock;
 #[path = "../../seqlock.rs"]
 mod seqlock;
 #[path = "../../spinlock_irqsave.rs"]
 mod spinlock_irqsave;
-#[path = "../../stepped_list.rs"]
-mod stepped_list;
 #[path = "../../timer.rs"]
 mod timer;
 #[path = "../../workqueue.rs"]

@@ -8,13 +8,19 @@
 #![forbid(unsafe_code)]
 
 use crate::{
+    block_list::{
+        Added,
+        BlockList,
+        NewBlock,
+        Visit,
+        Walk, //
+    },
     exit_watch::{
         ExitHandler,
         ExitWatch, //
     },
     list_head,
     once,
-    pin_vec::PinVec,
     poll::{
         Events,
         PollTable, //
@@ -30,14 +36,8 @@ use crate::{
         Process,
         ThreadGroup, //
     },
+    raw_spinlock::RawSpinLockIrqSave,
     seqlock,
-    spinlock_irqsave::SpinLockIrqSave,
-    stepped_list::{
-        NewNode,
-        SteppedList,
-        Visit,
-        Walk, //
-    },
     timer::{
         Job,
         Periodic,
@@ -219,7 +219,11 @@ fn unlocked_work(queue: &OwnedQueue, work: Arc<UnlockedWork>) {
 
 // E0478 E0495: a job that borrows from a stack frame
 impl<'a> Job for Borrowing<'a> {
-    fn run(&self) {}
+    fn run(&self) -> bool {
+        false
+    }
+
+    fn announce(&self) {}
 
     fn is_idle(&self) -> bool {
         true
@@ -281,16 +285,16 @@ fn other_process(mut watch: Watch, mut process: Process) {
     mem::swap(watch.as_mut().project().process, &mut process);
 }
 
-// stepped_list.rs and pin_vec.rs
+// block_list.rs
 
-fn second_step(walk: &mut Walk<'_, u64>) {
+fn second_step(walk: &mut Walk<'_, u64, 8>) {
     let visit = walk.next();
     // E0499: a step while a visit holds the lock
     let _ = walk.next();
     drop(visit);
 }
 
-fn walk_that_ends(list: &SteppedList<u64>) {
+fn walk_that_ends(list: &BlockList<u64, 8>) {
     let mut walk = list.walk();
     let visit = walk.next();
     // E0505: a walk that ends while its visit holds the lock
@@ -298,64 +302,61 @@ fn walk_that_ends(list: &SteppedList<u64>) {
     drop(visit);
 }
 
-fn walk_without_list(list: Pin<KBox<SteppedList<u64>>>) {
+fn walk_without_list(list: Pin<KBox<BlockList<u64, 8>>>) {
     let mut walk = list.walk();
     // E0505: a walk over a list that has gone
     drop(list);
     let _ = walk.next();
 }
 
-fn value_without_lock(mut visit: Visit<'_, u64>) -> u64 {
-    let value = visit.value();
+fn element_without_lock(visit: Visit<'_, u64, 8>) -> u64 {
+    let first = visit.iter_from(0).next();
     // E0505: an element that is used without the lock
     drop(visit);
-    *value
+    first.map_or(0, |(_, element)| *element)
 }
 
-fn removed_value(mut visit: Visit<'_, u64>) -> u64 {
-    visit.remove();
-    // E0382: an element that is used after it was removed
-    *visit.value()
+fn removed_element(visit: Visit<'_, u64, 8>) -> usize {
+    visit.remove_if(|_| true);
+    // E0382: elements that are used after they were removed
+    visit.iter_from(0).count()
 }
 
-fn pushed_behind(list: &SteppedList<u64>, node: NewNode<u64>) -> u64 {
-    let mut list = list.lock();
-    let last = list.back();
-    // E0499: an element that is used while the list changes
-    list.push_back(node);
-    last.map_or(0, |last| *last)
+fn element_that_escapes(added: Added<'_, u64, 8>) -> u64 {
+    let mut kept = None;
+    added.retain(|element| {
+        // E0521: an element that is used after walks may remove it
+        kept = Some(element);
+        true
+    });
+    kept.map_or(0, |element| *element)
 }
 
-fn visit_elsewhere(visit: Visit<'_, u64>) {
+fn added_without_list(list: Pin<KBox<BlockList<u64, 8>>>, mut spare: KVec<NewBlock<u64, 8>>) {
+    let added = list.lock().append(&mut spare, [1]);
+    // E0505: elements of a list that has gone
+    drop(list);
+    drop(added);
+}
+
+fn visit_elsewhere(visit: Visit<'_, u64, 8>) {
     // E0277: a spin lock that another thread unlocks
     give_away(visit);
 }
 
-fn shared_pointers(list: &SteppedList<Arc<Cell<u64>>>) {
-    // E0277: elements that must stay in one thread
+fn shared_elements(list: &BlockList<Cell<u64>, 8>) {
+    // E0277: elements that two threads change at once
     share(list);
 }
 
-fn moved_elements(mut one: Visit<'_, PinVec<u64, 8>>, mut other: PinVec<u64, 8>) {
-    // E0596: an element that is moved though it is pinned
-    mem::swap(&mut *one.value(), &mut other);
+fn forged_block(block: NewBlock<u64, 8>) {
+    // E0616: elements that were never initialised
+    block.0.project().state;
 }
 
-fn removed_element(mut elements: Pin<&mut PinVec<u64, 8>>) -> u64 {
-    let first = elements.iter_from(0).next();
-    // E0502: an element that is used after it was removed
-    elements.as_mut().remove(0);
-    first.map_or(0, |(_, value)| *value)
-}
+// raw_spinlock.rs, spinlock_irqsave.rs, seqlock.rs, once.rs and list_head.rs
 
-fn forged_element(elements: Pin<&mut PinVec<u64, 8>>) {
-    // E0616: an element that was never initialised
-    *elements.project().occupied = 1;
-}
-
-// spinlock_irqsave.rs, seqlock.rs, once.rs and list_head.rs
-
-fn value_without_irqsave_lock(lock: &SpinLockIrqSave<u64>) -> u64 {
+fn value_without_irqsave_lock(lock: &RawSpinLockIrqSave<u64>) -> u64 {
     let guard = lock.lock();
     let value = &*guard;
     // E0505: a value that is used without the lock
@@ -363,7 +364,7 @@ fn value_without_irqsave_lock(lock: &SpinLockIrqSave<u64>) -> u64 {
     *value
 }
 
-fn irqsave_lock_elsewhere(lock: &SpinLockIrqSave<u64>) {
+fn irqsave_lock_elsewhere(lock: &RawSpinLockIrqSave<u64>) {
     // E0277: interrupts that another thread enables
     give_away(lock.lock());
 }

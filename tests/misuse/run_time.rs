@@ -6,12 +6,15 @@
 #![forbid(unsafe_code)]
 
 use crate::{
+    block_list::{
+        BlockList,
+        NewBlock, //
+    },
     exit_watch::{
         ExitHandler,
         ExitWatch, //
     },
     files::Greedy,
-    pin_vec::PinVec,
     proc::{
         Dir,
         File, //
@@ -19,10 +22,6 @@ use crate::{
     process::{
         ExitedGroup,
         Process, //
-    },
-    stepped_list::{
-        NewNode,
-        SteppedList, //
     },
     timer::{
         Job,
@@ -69,8 +68,7 @@ pub(crate) fn check_all() -> Result {
     modes()?;
     watches()?;
     timer_after_its_end()?;
-    lists()?;
-    vectors()
+    lists()
 }
 
 fn new_file(dir: &Arc<Dir>, name: &CStr, mode: u16) -> Result<File<Greedy>> {
@@ -117,19 +115,20 @@ fn watches() -> Result {
     let handler = Arc::new(Deaf, GFP_KERNEL)?;
     let watch = || -> Result<_> {
         let [process] = Process::find_many::<1>(&[current!().pid()]);
-        KBox::try_pin_init(
-            ExitWatch::new(process.ok_or(ESRCH)?, handler.clone()),
-            GFP_KERNEL,
-        )
+        let watch = ExitWatch::new(process.ok_or(ESRCH)?, handler.clone());
+        Ok(KBox::pin_init(watch, GFP_KERNEL)?)
     };
-    let first = watch()?;
+    let (first, second, idle) = (watch()?, watch()?, watch()?);
+    check(fmt!("a watch"), first.start(), Ok(()))?;
+    check(fmt!("one that is started twice"), first.start(), Err(EBUSY))?;
     check(
         fmt!("a second watch of a process"),
-        watch().err(),
-        Some(EBUSY),
+        second.start(),
+        Err(EBUSY),
     )?;
+    drop(idle);
     drop(first);
-    check(fmt!("one when the first has gone"), watch().err(), None)
+    check(fmt!("one when the first has gone"), second.start(), Ok(()))
 }
 
 /// Counts its runs.
@@ -155,8 +154,12 @@ impl Counter {
 }
 
 impl Job for Counter {
-    fn run(&self) {
+    fn run(&self) -> bool {
         self.runs.fetch_add(1, Relaxed);
+        true
+    }
+
+    fn announce(&self) {
         self.has_run.complete_all();
     }
 
@@ -204,11 +207,20 @@ impl Drop for Sleeper {
 
 fn lists() -> Result {
     let drops = Arc::new(AtomicU32::new(0), GFP_KERNEL)?;
-    let list = KBox::pin_init(SteppedList::new()?, GFP_KERNEL)?;
-    for _ in 0..3 {
-        let node = NewNode::new(Sleeper(drops.clone()), GFP_KERNEL)?;
-        list.lock().push_back(node);
+    let elements = || core::iter::repeat_with(|| Sleeper(drops.clone()));
+    let list = KBox::pin_init(BlockList::<_, 2>::new()?, GFP_KERNEL)?;
+    let mut spare = KVec::new();
+    let is_added = list.lock().append(&mut spare, elements()).is_some();
+    check(fmt!("elements without a block"), is_added, false)?;
+    for _ in 0..2 {
+        spare.push(NewBlock::new(GFP_KERNEL)?, GFP_KERNEL)?;
+        drop(list.lock().append(&mut spare, elements()));
     }
+    check(
+        fmt!("elements, as many as there is room for"),
+        list.len(),
+        4,
+    )?;
 
     let mut walk = list.walk();
     let mut other = list.walk();
@@ -217,58 +229,47 @@ fn lists() -> Result {
         drop(walk.next());
     }
     mem::forget(forgotten);
-    walk.here().ok_or(EINVAL)?.remove();
+    walk.here().ok_or(EINVAL)?.remove_if(|_| true);
     check(
-        fmt!("an element that another walk removed"),
-        other.here().is_some(),
-        false,
-    )?;
-    check(fmt!("a step from it"), other.next().is_some(), true)?;
-    drop((walk, other));
-    check(
-        fmt!("drops of an element at which a walk was forgotten"),
+        fmt!("drops of elements at which other walks stand"),
         drops.load(Relaxed),
-        0,
+        2,
     )?;
+    let left = other.here().map(|visit| visit.iter_from(0).count());
+    check(fmt!("what another walk finds there"), left, Some(0))?;
+    check(fmt!("a step from it"), other.next().is_some(), true)?;
+    let beyond = other
+        .here()
+        .map(|visit| visit.iter_from(usize::MAX).count());
+    check(fmt!("elements beyond the end"), beyond, Some(0))?;
+    drop((walk, other));
+
+    spare.push(NewBlock::new(GFP_KERNEL)?, GFP_KERNEL)?;
+    let added = list.lock().append(&mut spare, elements()).ok_or(EINVAL)?;
+    let mut walk = list.walk();
+    while let Some(visit) = walk.next() {
+        visit.remove_if(|_| true);
+    }
+    check(
+        fmt!("elements that are removed while they are added"),
+        list.len(),
+        2,
+    )?;
+    let mut kept = 0;
+    added.retain(|_| {
+        kept += 1;
+        kept == 1
+    });
+    check(fmt!("those of which one is refused"), list.len(), 1)?;
+    let again = list.lock().append(&mut spare, elements());
+    check(fmt!("its place is used again"), again.is_some(), true)?;
+    check(fmt!("by one element"), list.len(), 2)?;
+    mem::forget(again);
+    drop(walk);
     drop(list);
     check(
         fmt!("drops of elements with their list, which sleep"),
         drops.load(Relaxed),
-        3,
+        7,
     )
-}
-
-fn vectors() -> Result {
-    let drops = Arc::new(AtomicU32::new(0), GFP_KERNEL)?;
-    let mut vec = KBox::pin_init(PinVec::<Sleeper, 2>::new(), GFP_KERNEL)?;
-    for _ in 0..2 {
-        vec.as_mut().push(Ok(Sleeper(drops.clone())))?;
-    }
-    let surplus = vec.as_mut().push(Ok(Sleeper(drops.clone())));
-    check(
-        fmt!("an element more than there is room for"),
-        surplus.err(),
-        Some(ENOSPC),
-    )?;
-    check(fmt!("drops of it"), drops.load(Relaxed), 1)?;
-    check(fmt!("a removal"), vec.as_mut().remove(0), true)?;
-    check(fmt!("a second removal"), vec.as_mut().remove(0), false)?;
-    check(
-        fmt!("a removal beyond the end"),
-        vec.as_mut().remove(usize::MAX),
-        false,
-    )?;
-    check(fmt!("the element"), vec.get(0).is_some(), false)?;
-    check(
-        fmt!("an element beyond the end"),
-        vec.get(usize::MAX).is_some(),
-        false,
-    )?;
-    check(
-        fmt!("elements beyond the end"),
-        vec.iter_from(usize::MAX).count(),
-        0,
-    )?;
-    drop(vec);
-    check(fmt!("drops in all"), drops.load(Relaxed), 3)
 }
