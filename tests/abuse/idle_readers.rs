@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Readers of the lowest priority, which are preempted inside a read and then wait for their processor behind two busy
-//! loops. They must delay no other process.
+//! Readers and writers of the lowest priority, which are preempted inside a call and then wait for their processor behind
+//! two busy loops. They must delay no other process.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -23,6 +23,9 @@ const MORE: Duration = Duration::from_millis(1000);
 /// times longer beside two busy loops, by the weights of the scheduler.
 const UNLOAD_MORE: Duration = Duration::from_secs(30);
 const IDLE_SHARE: u32 = 2 * 1024 / 3;
+
+/// How many of the idle processes write.
+const WRITERS: usize = 2;
 
 /// How often each is measured; the longest counts.
 const TRIES: usize = 5;
@@ -70,8 +73,9 @@ fn attack(lines: usize, readers: usize, theirs: usize) {
 
     load();
     status::register_all(crowd.pids());
-    let idle: Vec<Child> = (0..readers).map(|_| start_idle_reader(theirs)).collect();
-    // All are reading by now.
+    let mut idle: Vec<Child> = (0..readers).map(|_| start_idle_reader(theirs)).collect();
+    idle.extend((0..WRITERS).map(|_| start_idle_writer(theirs)));
+    // All are inside the module by now, most of the time.
     idle.iter().for_each(|reader| _ = reader.hear());
     let busy: Vec<Child> = (0..2).map(|_| start_busy_loop(theirs)).collect();
     // So that each of them is preempted, wherever it is.
@@ -79,7 +83,9 @@ fn attack(lines: usize, readers: usize, theirs: usize) {
     let with = measure();
     let unload_with = unload();
     println!("  {lines} lines: {without:?}, unload {unload_without:?}");
-    println!("  with {readers} idle readers: {with:?}, unload {unload_with:?}");
+    println!(
+        "  with {readers} idle readers and {WRITERS} writers: {with:?}, unload {unload_with:?}"
+    );
     for (what, without, with, more) in [
         ("a read", without.read, with.read, MORE),
         ("a write", without.write, with.write, MORE),
@@ -109,10 +115,7 @@ fn start_idle_reader(cpu: usize) -> Child {
         let mut text = String::new();
         file.read_to_string(&mut text).expect("read");
         parent.tell(0);
-        let parameter = libc::sched_param { sched_priority: 0 };
-        // SAFETY: The parameter is valid.
-        let error = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameter) };
-        assert_eq!(error, 0, "SCHED_IDLE");
+        become_idle();
         loop {
             text.clear();
             // Until the module goes.
@@ -125,6 +128,30 @@ fn start_idle_reader(cpu: usize) -> Child {
             }
         }
     })
+}
+
+/// Starts a writer that runs only when its CPU is idle, and registers itself again and again.
+fn start_idle_writer(cpu: usize) -> Child {
+    Child::start(|parent| {
+        cputime::pin(cpu);
+        // SAFETY: The call takes integers only.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
+        let text = child::getpid().to_string();
+        let mut file = status::writer();
+        file.write_all(text.as_bytes()).expect("write");
+        parent.tell(0);
+        become_idle();
+        // Until the module goes.
+        while file.write_all(text.as_bytes()).is_ok() {}
+        parent.wait_forever()
+    })
+}
+
+fn become_idle() {
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: The parameter is valid.
+    let error = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameter) };
+    assert_eq!(error, 0, "SCHED_IDLE");
 }
 
 fn start_busy_loop(cpu: usize) -> Child {

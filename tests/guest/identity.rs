@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Barrier;
 use std::thread;
 
 use nix::errno::Errno;
@@ -13,6 +14,7 @@ use nix::errno::Errno;
 use crate::client;
 use support::child::{self, Child, Parent};
 use support::cputime;
+use support::crowd::Crowd;
 use support::module::Module;
 use support::status;
 use support::wait;
@@ -348,6 +350,29 @@ fn registering_again_keeps_the_place() {
     status::register_all(&[first.pid(), second.pid()]);
     status::register(first.pid());
     assert_eq!(status::pids(), [first.pid(), second.pid()]);
+}
+
+#[test]
+fn each_of_two_who_register_it_at_once_sees_it() {
+    const PROCESSES: usize = 500;
+    let _module = Module::without_updates();
+    let crowd = Crowd::of(PROCESSES);
+    let pids = crowd.pids();
+    let start = Barrier::new(2);
+    let register = |cpu: usize| {
+        cputime::pin(cpu);
+        for pid in pids {
+            start.wait();
+            status::register(*pid);
+            assert!(status::pids().contains(pid), "the one that was written");
+        }
+    };
+    let cpus = cputime::cpus();
+    thread::scope(|scope| {
+        scope.spawn(|| register(cpus[0]));
+        scope.spawn(|| register(cpus[cpus.len() - 1]));
+    });
+    assert_eq!(status::pids(), pids, "each once, in their order");
 }
 
 #[test]

@@ -90,6 +90,38 @@ fn its_memory_is_freed_at_rmmod() {
     writer.await_refund();
 }
 
+#[test]
+fn registering_again_leaves_no_holes() {
+    const NEW: usize = 200;
+    // Blocks that have one registration each take some 2 KB for it.
+    const MOST: i64 = 256;
+
+    let _module = Module::without_updates();
+    let cgroup = Cgroup::new("mp1-again");
+    let (old, new) = (Crowd::of(100), Crowd::of(NEW));
+    status::register_all(old.pids());
+    let child = Child::start(|parent| {
+        cgroup.enter();
+        parent.tell(0);
+        parent.wait();
+        for pid in new.pids() {
+            status::register_all(old.pids());
+            status::register(*pid);
+        }
+        parent.tell(0);
+        parent.wait_forever()
+    });
+    child.hear();
+    let before = settled(&cgroup);
+    child.go();
+    child.hear();
+    let charged = grown(&cgroup, before);
+    assert!(
+        charged < MOST * NEW as i64,
+        "{charged} bytes for {NEW} new registrations"
+    );
+}
+
 /// Returns what one open file keeps of a snapshot in a namespace in which only `INSIDE` of all lines can be seen, in bytes.
 fn kept_by_a_reader_inside() -> i64 {
     const INSIDE: usize = 200;
