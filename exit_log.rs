@@ -181,16 +181,13 @@ impl Log {
         Some(record)
     }
 
-    /// Takes out the oldest records that no file waits for, as many as `read` has room for. The caller drops
-    /// them without the lock. Returns whether there may be more.
-    pub(crate) fn take_read(&mut self, read: &mut [Option<Record>; BATCH]) -> bool {
-        for place in read {
-            match self.get(self.first) {
-                Some(record) if record.waiting == 0 => *place = self.take_first(),
-                _ => return false,
-            }
+    /// Takes out the oldest record, if no file waits for it. The caller drops it without the lock.
+    pub(crate) fn take_read(&mut self) -> Option<Record> {
+        let record = self.get(self.first)?;
+        if record.waiting > 0 {
+            return None;
         }
-        true
+        self.take_first()
     }
 
     /// Has a file no longer wait for the records from `from` to before `to`, of those that its

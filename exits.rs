@@ -244,14 +244,12 @@ impl Exits {
         while self.log.lock().settle() {}
     }
 
-    /// Drops the records that no file waits for.
+    /// Drops the oldest records, as far as no file waits for them.
     fn drop_read(&self) {
         loop {
-            let mut read = [const { None }; BATCH];
-            let has_more = self.log.lock().take_read(&mut read);
-            // The records are dropped here, without the lock.
-            drop(read);
-            if !has_more {
+            // The lock is given back before the record is dropped.
+            let record = self.log.lock().take_read();
+            if record.is_none() {
                 return;
             }
         }
@@ -388,7 +386,6 @@ impl OpenExits {
     ///
     /// Returns whether it was moved.
     fn advance(&self, seen: &Ahead, to: Position, rest: &[u8]) -> bool {
-        let mut read = [const { None }; BATCH];
         let mut guard = self.exits.log.lock();
         let log = &mut *guard;
         let cursor = self.cursor.access_mut(log);
@@ -400,12 +397,8 @@ impl OpenExits {
         cursor.rest_len = rest.len();
         cursor.version += 1;
         log.pass(&self.ns, seen.from.next, to.next);
-        let has_more = log.take_read(&mut read);
         drop(guard);
-        drop(read);
-        if has_more {
-            self.exits.drop_read();
-        }
+        self.exits.drop_read();
         true
     }
 

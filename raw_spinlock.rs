@@ -3,10 +3,10 @@
 //! Raw spin locks: on a kernel with `PREEMPT_RT`, too, their holder is not preempted.
 //!
 //! There a [`kernel::sync::SpinLock`] is a mutex that sleeps. Its holder is preempted like any task, and
-//! boosted by real-time and deadline waiters alone. So whoever takes it waits for the scheduler to run a
-//! holder of the lowest priority. Without `PREEMPT_RT`, both kinds are the same lock.
+//! only real-time and deadline waiters boost it. So a caller can wait until the scheduler runs a holder of
+//! the lowest priority. Without `PREEMPT_RT`, both kinds are the same lock.
 //!
-//! The price: a section under a raw spin lock takes no `spinlock_t`, and neither allocates nor frees.
+//! Under a raw spin lock, code must not take a `spinlock_t`, allocate or free.
 //!
 //! C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h).
 
@@ -22,8 +22,8 @@ use kernel::{
 /// A lock that is taken like `raw_spin_lock()`: with preemption disabled.
 pub(crate) type RawSpinLock<T> = Lock<T, RawSpinLockBackend>;
 
-/// A lock that is taken like `raw_spin_lock_irqsave()`: with interrupts disabled, too. For callbacks that
-/// the kernel calls so.
+/// A lock that is taken like `raw_spin_lock_irqsave()`: with interrupts disabled, too. For data that a
+/// callback uses which the kernel calls with interrupts disabled.
 pub(crate) type RawSpinLockIrqSave<T> = Lock<T, RawSpinLockIrqSaveBackend>;
 
 /// Creates a [`RawSpinLock`] or [`RawSpinLockIrqSave`] with the given name and a lock class of its own.
@@ -44,7 +44,7 @@ pub(crate) struct RawSpinLockBackend;
 /// The backend of [`RawSpinLockIrqSave`].
 pub(crate) struct RawSpinLockIrqSaveBackend;
 
-// What the macros of C end in.
+// The functions that the macros of C call.
 #[cfg(all(CONFIG_SMP, CONFIG_UNINLINE_SPIN_UNLOCK))]
 mod c {
     use super::*;
