@@ -4,9 +4,9 @@
 //!
 //! [`kernel::list::List`] has no way to drop the lock in the middle of a walk and to find the place again.
 //! A [`Walk`] over a [`BlockList`] takes the lock once for each block and pins the block that it stands at,
-//! so that this stays in the list. The lock is a raw one, held for one block at most, and nothing is
-//! initialised, freed or dropped under it but what says so. So no caller waits for another one that can
-//! be preempted: elements can be added and removed at any time, by any number of callers and walks.
+//! so that this stays in the list. The lock is a raw one. It is held for one block at most, and nothing is
+//! freed or dropped under it. So no caller waits for another one that can be preempted: elements can be
+//! added and removed at any time, by any number of callers and walks.
 //!
 //! An element never moves. It can be used while its block is pinned, by shared reference.
 //!
@@ -292,9 +292,13 @@ fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Returns a mask of the bits below `bit`.
+/// Returns a mask of the bits below `bit`: all of them if there is no such bit.
 fn below(bit: usize) -> u64 {
-    1u64.checked_shl(bit as u32).map_or(u64::MAX, |bit| bit - 1)
+    if bit < u64::BITS as usize {
+        (1 << bit) - 1
+    } else {
+        u64::MAX
+    }
 }
 
 /// Drops elements in place.

@@ -160,7 +160,7 @@ impl<H: ExitHandler> ExitWatch<H> {
             // At the head: before the first one.
             bindings::list_add_tail(&raw mut (*self.entry.get()).entry, first);
         }
-        // Readers that this matters to have taken the lock after us, see `docs/ordering.md`.
+        // A writer that is refused because of this watch takes the lock later, and so sees the state.
         self.state
             .store(WatchState::Watching as u8, Ordering::Relaxed);
         Ok(())

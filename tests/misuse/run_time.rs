@@ -222,6 +222,14 @@ fn lists() -> Result {
         4,
     )?;
 
+    for start in [usize::MAX, 1 << 32] {
+        let beyond = list
+            .walk()
+            .next()
+            .map(|visit| visit.iter_from(start).count());
+        check(fmt!("elements from {start} on"), beyond, Some(0))?;
+    }
+
     let mut walk = list.walk();
     let mut other = list.walk();
     let mut forgotten = list.walk();
@@ -238,10 +246,6 @@ fn lists() -> Result {
     let left = other.here().map(|visit| visit.iter_from(0).count());
     check(fmt!("what another walk finds there"), left, Some(0))?;
     check(fmt!("a step from it"), other.next().is_some(), true)?;
-    let beyond = other
-        .here()
-        .map(|visit| visit.iter_from(usize::MAX).count());
-    check(fmt!("elements beyond the end"), beyond, Some(0))?;
     drop((walk, other));
 
     spare.push(NewBlock::new(GFP_KERNEL)?, GFP_KERNEL)?;
