@@ -30,6 +30,7 @@ use kernel::{
     bindings,
     container_of,
     prelude::*,
+    processor::cpu_relax,
     sync::{
         Arc,
         ArcBorrow, //
@@ -60,14 +61,17 @@ pub(crate) enum WatchState {
     Exited,
 }
 
+/// The handler is being called. To callers, this is [`WatchState::Watching`].
+const CALLING: u8 = WatchState::Exited as u8 + 1;
+
 /// A watch on a process. Dropping it ends the watch: after that, the handler is not called any more.
 ///
 /// # Invariants
 ///
 /// - `entry.entry` is on the wait queue of `process`, or linked to nothing but itself.
-/// - `state` is a [`WatchState`]. It changes under the lock of that queue: to [`WatchState::Watching`] when
-///   the entry is put on it, and to [`WatchState::Exited`] after the entry has left it, as the last use of
-///   the watch by its callback.
+/// - `state` is a [`WatchState`] or [`CALLING`]. It changes under the lock of that queue: to
+///   [`WatchState::Watching`] when the entry is put on it, to [`CALLING`] before the handler is called, and to
+///   [`WatchState::Exited`] after the entry has left it, as the last use of the watch by its callback.
 /// - It is pinned: only [`new`](Self::new) makes one.
 /// - `entry.private` comes from `Arc::<H>::into_raw()`, and `self` owns that reference.
 #[pin_data(PinnedDrop)]
@@ -176,12 +180,12 @@ impl<H: ExitHandler> ExitWatch<H> {
     /// Context: any.
     pub(crate) fn state(&self) -> WatchState {
         const IDLE: u8 = WatchState::Idle as u8;
-        const WATCHING: u8 = WatchState::Watching as u8;
+        const EXITED: u8 = WatchState::Exited as u8;
         // Pairs with the store in `wake()`.
         match self.state.load(Ordering::Acquire) {
             IDLE => WatchState::Idle,
-            WATCHING => WatchState::Watching,
-            _ => WatchState::Exited,
+            EXITED => WatchState::Exited,
+            _ => WatchState::Watching,
         }
     }
 
@@ -213,6 +217,7 @@ impl<H: ExitHandler> ExitWatch<H> {
         // SAFETY: By the type's invariant, and the watch keeps its reference until it is off the
         // queue, for which its lock is needed, which is held now.
         let handler = unsafe { ArcBorrow::<H>::from_raw((*entry).private.cast_const().cast()) };
+        watch.state.store(CALLING, Ordering::Relaxed);
         H::exited(handler, &watch.process, group);
         // It leaves the queue: there is nothing more to come. From now on a watch of this process is refused
         // because it has exited.
@@ -236,6 +241,12 @@ impl<H: ExitHandler> PinnedDrop for ExitWatch<H> {
         // with `PREEMPT_RT` they can be preempted with it. The callback may still be on its way out of the
         // module's code. It holds a spin lock, so the `synchronize_rcu()` in `free_module()` waits for it.
         if self.state() == WatchState::Watching {
+            // A handler that drops its own watch would go on with a freed one. The lock has it spin for ever.
+            // With one CPU a `spinlock_t` has no state, unless it sleeps: so this does.
+            const HAS_STATE: bool = cfg!(any(CONFIG_SMP, CONFIG_PREEMPT_RT));
+            while !HAS_STATE && self.state.load(Ordering::Relaxed) == CALLING {
+                cpu_relax();
+            }
             // SAFETY: By the type's invariant the entry is on this queue or, if the process exits just now,
             // linked to itself. This waits for a callback that runs, since that holds the lock.
             unsafe { bindings::remove_wait_queue(self.process.exit_queue(), entry) };

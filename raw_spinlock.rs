@@ -24,6 +24,8 @@ pub(crate) type RawSpinLock<T> = Lock<T, RawSpinLockBackend>;
 
 /// A lock that is taken like `raw_spin_lock_irqsave()`: with interrupts disabled, too. For data that a
 /// callback uses which the kernel calls with interrupts disabled.
+///
+/// On a kernel for one CPU, interrupts stay enabled: an interrupt handler that takes a held lock spins for ever.
 pub(crate) type RawSpinLockIrqSave<T> = Lock<T, RawSpinLockIrqSaveBackend>;
 
 /// Creates a [`RawSpinLock`] or [`RawSpinLockIrqSave`] with the given name and a lock class of its own.
@@ -97,26 +99,75 @@ mod c {
     }
 }
 
-// Elsewhere a spin lock is what `kernel::sync::SpinLock` takes by a helper. That sleeps only on a kernel with
-// `PREEMPT_RT` for one CPU, since one for more sets both symbols. With one CPU, no other one has to be kept out,
-// and no interrupt handler takes a lock of this module: there is no need to disable interrupts.
+// Elsewhere a lock is a `spinlock_t`, which helpers of the kernel crate take and give back. That sleeps only on
+// a kernel with `PREEMPT_RT` for one CPU, since one for more sets both symbols.
+//
+// With one CPU, a `spinlock_t` has no state: it would let its holder in a second time. `is_held` has it spin, as
+// it does with more CPUs. Interrupts stay enabled, since Linux 7.2 has no function for the module that disables them.
 #[cfg(not(all(CONFIG_SMP, CONFIG_UNINLINE_SPIN_UNLOCK)))]
 mod c {
     use super::*;
-    pub(super) use bindings::{
-        __spin_lock_init as init,
-        spin_assert_is_held as assert_is_held,
-        spin_lock as lock,
-        spin_unlock as unlock,
-        spinlock_t as RawLock, //
+    use core::sync::atomic::{
+        AtomicBool,
+        Ordering, //
     };
+    use kernel::processor::cpu_relax;
+
+    pub(crate) struct RawLock {
+        lock: bindings::spinlock_t,
+        is_held: AtomicBool,
+    }
+
+    /// `spin_lock_init()`.
+    ///
+    /// # Safety
+    ///
+    /// `lock` is valid for writes; `name` and `key` are valid as long as it is used.
+    pub(super) unsafe fn init(
+        lock: *mut RawLock,
+        name: *const c_char,
+        key: *mut bindings::lock_class_key,
+    ) {
+        // SAFETY: By the caller's promise.
+        unsafe {
+            bindings::__spin_lock_init(&raw mut (*lock).lock, name, key);
+            (&raw mut (*lock).is_held).write(AtomicBool::new(false));
+        }
+    }
+
+    /// `spin_lock()`.
+    ///
+    /// # Safety
+    ///
+    /// `lock` is initialised.
+    pub(super) unsafe fn lock(lock: *mut RawLock) {
+        // SAFETY: By the caller's promise.
+        unsafe { bindings::spin_lock(&raw mut (*lock).lock) };
+        // SAFETY: As above.
+        while unsafe { (*lock).is_held.swap(true, Ordering::Acquire) } {
+            cpu_relax();
+        }
+    }
+
+    /// `spin_unlock()`.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds `lock`.
+    pub(super) unsafe fn unlock(lock: *mut RawLock) {
+        // SAFETY: By the caller's promise the lock is initialised and held.
+        unsafe {
+            (*lock).is_held.store(false, Ordering::Release);
+            bindings::spin_unlock(&raw mut (*lock).lock);
+        }
+    }
 
     /// # Safety
     ///
     /// `lock` is initialised.
     pub(super) unsafe fn lock_irqsave(lock: *mut RawLock) -> c_ulong {
         // SAFETY: By the caller's promise.
-        unsafe { bindings::spin_lock(lock) };
+        unsafe { self::lock(lock) };
         0
     }
 
@@ -125,7 +176,17 @@ mod c {
     /// The caller holds `lock`.
     pub(super) unsafe fn unlock_irqrestore(lock: *mut RawLock, _flags: c_ulong) {
         // SAFETY: By the caller's promise.
-        unsafe { bindings::spin_unlock(lock) };
+        unsafe { unlock(lock) };
+    }
+
+    /// `lockdep_assert_held()`.
+    ///
+    /// # Safety
+    ///
+    /// `lock` is initialised.
+    pub(super) unsafe fn assert_is_held(lock: *mut RawLock) {
+        // SAFETY: By the caller's promise.
+        unsafe { bindings::spin_assert_is_held(&raw mut (*lock).lock) };
     }
 }
 

@@ -9,13 +9,19 @@ use crate::{
         BlockList,
         NewBlock, //
     },
-    exit_watch::ExitWatch,
+    exit_watch::{
+        ExitHandler,
+        ExitWatch, //
+    },
     files::Greedy,
     proc::{
         Dir,
         File, //
     },
-    process::Process,
+    process::{
+        ExitedGroup,
+        Process, //
+    },
     run_time::{
         Counter,
         Deaf, //
@@ -26,11 +32,14 @@ use crate::{
 use core::mem;
 use kernel::{
     impl_has_work,
+    new_spinlock,
     new_work,
     prelude::*,
     sync::{
         rcu,
-        Arc, //
+        Arc,
+        ArcBorrow,
+        SpinLock, //
     },
     time::{
         delay::fsleep,
@@ -60,6 +69,8 @@ pub(crate) fn show(limit: i64, pid: i32) -> Result {
         6 => sleep_under_a_lock(),
         // WARNING: kernel/rcu
         7 => sleep_under_rcu(pid),
+        // rcu_preempt detected stalls
+        8 => watch_dropped_by_its_handler(pid),
         _ => Err(EINVAL),
     }
 }
@@ -158,5 +169,35 @@ fn sleep_under_rcu(pid: i32) -> Result {
     let threads = process.threads(&rcu).ok_or(ESRCH)?;
     fsleep(Delta::from_millis(1));
     pr_info!("a time that may be nobody's: {:?}\n", threads.cpu_time());
+    Ok(())
+}
+
+/// A handler with its own watch.
+#[pin_data]
+struct Own {
+    #[pin]
+    watch: SpinLock<Option<Pin<KBox<ExitWatch<Own>>>>>,
+}
+
+impl ExitHandler for Own {
+    fn exited(this: ArcBorrow<'_, Self>, _: &Process, _: ExitedGroup<'_>) {
+        let watch = this.watch.lock().take();
+        drop(watch);
+        pr_info!("a handler goes on without its watch\n");
+    }
+}
+
+fn watch_dropped_by_its_handler(pid: i32) -> Result {
+    let own = Arc::pin_init(
+        pin_init!(Own {
+            watch <- new_spinlock!(None),
+        }),
+        GFP_KERNEL,
+    )?;
+    let watch = ExitWatch::new(process(pid)?, own.clone());
+    let watch = KBox::pin_init(watch, GFP_KERNEL)?;
+    watch.start()?;
+    *own.watch.lock() = Some(watch);
+    pr_info!("a process exits, and its handler drops the watch\n");
     Ok(())
 }
