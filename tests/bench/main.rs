@@ -203,39 +203,43 @@ fn reading_and_update(subject: &Subject, pids: &[Vec<u8>]) -> Result {
 
 /// The longest time that a spin lock is held, by registrations, a read and an update.
 fn holding(subject: &Subject, pids: &[Vec<u8>]) -> Result {
-    let mut least = u64::MAX;
-    for _ in 0..REPETITIONS {
-        least = least.min(longest_hold(subject, pids)?);
+    let mut least = longest_holds(subject, pids)?;
+    for _ in 1..REPETITIONS {
+        for (least, hold) in least.iter_mut().zip(longest_holds(subject, pids)?) {
+            *least = hold.min(*least);
+        }
     }
-    match least {
+    match least.into_iter().max().unwrap_or_default() {
         0 => Err("no spin lock was taken".into()),
-        least => {
-            report("hold", subject.name, pids.len(), least as f64);
+        longest => {
+            report("hold", subject.name, pids.len(), longest as f64);
             Ok(())
         }
     }
 }
 
-fn longest_hold(subject: &Subject, pids: &[Vec<u8>]) -> Result<u64> {
+/// The longest hold of each action.
+fn longest_holds(subject: &Subject, pids: &[Vec<u8>]) -> Result<Vec<u64>> {
     let hold = |action: &mut dyn FnMut() -> Result| trace::longest_hold(subject.module, action);
     let _module = subject.load(INTERVAL)?;
     let (first, last) = pids.split_at(pids.len() - 1);
-    let mut longest = if subject.takes_many() {
-        hold(&mut || subject.register_fast(first))?
+    let mut longest = Vec::new();
+    if subject.takes_many() {
+        longest.push(hold(&mut || subject.register_fast(first))?);
     } else {
         subject.register_fast(first)?;
-        0
-    };
+    }
     let mut buffer = vec![0; BUFFERS[0].1];
     let mut read = || read_to_end(subject.status, &mut buffer);
-    longest = longest.max(hold(&mut || open_and_write(subject.status, &last[0]))?);
-    longest = longest.max(hold(&mut read)?);
+    longest.push(hold(&mut || open_and_write(subject.status, &last[0]))?);
+    longest.push(hold(&mut read)?);
     // Both timers have fired by then.
-    longest = longest.max(hold(&mut || {
+    longest.push(hold(&mut || {
         sleep(2 * INTERVAL);
         Ok(())
     })?);
-    Ok(longest.max(hold(&mut read)?))
+    longest.push(hold(&mut read)?);
+    Ok(longest)
 }
 
 /// The cost of a registration by a write of as many PIDs as it takes, while the number of them grows

@@ -44,6 +44,9 @@ const INTERRUPTS: [&str; 4] = [
 /// not count.
 const AROUND_AN_INTERRUPT: u64 = 3000;
 
+/// The largest pages of the tracer's buffer, so that it rarely turns one.
+const LARGEST_PAGE_KB: &str = "512";
+
 /// The timer and work functions of `module` that run within `time`.
 pub fn watch(time: Duration, module: &str) -> Result<Vec<Event>> {
     record_events(&[WORK, TIMERS].concat(), module, || {
@@ -88,9 +91,11 @@ fn record_events(
 /// longest, or 0 if it took none.
 ///
 /// Those of interrupts are not in it. Those of the tracer are, once, for the taking; but not those for
-/// locks that the kernel took meanwhile.
+/// locks that the kernel took meanwhile. If the tracer turns to its next buffer page during a hold, that is
+/// in it, too.
 pub fn longest_hold(module: &str, action: impl FnOnce() -> Result) -> Result<u64> {
     set("buffer_size_kb", "65536")?;
+    set("buffer_subbuf_size_kb", LARGEST_PAGE_KB)?;
     set("set_ftrace_filter", LOCK_FUNCTIONS)?;
     set("options/sym-addr", "1")?;
     set("current_tracer", "function")?;
@@ -105,6 +110,7 @@ pub fn longest_hold(module: &str, action: impl FnOnce() -> Result) -> Result<u64
     })?;
     set("current_tracer", "nop")?;
     set("set_ftrace_filter", "")?;
+    set("buffer_subbuf_size_kb", "4")?;
     set("buffer_size_kb", "2048")?;
 
     // In the shortest of all holds, next to nothing happens but that the taking is traced.
@@ -141,6 +147,8 @@ pub fn longest_hold(module: &str, action: impl FnOnce() -> Result) -> Result<u64
                     }
                 }
             }
+            // The tracer reports a lock before it is taken. Its taker was preempted: it does not hold it yet.
+            Some(_) if name.contains("<-__schedule ") => held.clear(),
             Some(_) => not_theirs(&mut held, traced),
             None if name.contains("_entry") => interrupted_at = Some(event.time),
             None => {
