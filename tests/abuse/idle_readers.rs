@@ -41,7 +41,8 @@ struct Times {
     kill: Duration,
 }
 
-pub fn run() {
+/// With so many lines, one after the other.
+pub fn run(sizes: &[usize]) {
     let cpus = cputime::cpus();
     let [ours, .., theirs] = cpus[..] else {
         panic!("this takes two processors, and there are {cpus:?}")
@@ -56,9 +57,9 @@ pub fn run() {
 
     expect_starved_tasks();
     let machine = Machine::take();
-    for lines in [300, 3000] {
+    for lines in sizes {
         for readers in [1, 4, 24] {
-            attack(lines, readers, theirs);
+            attack(*lines, readers, theirs);
         }
     }
     drop(machine);

@@ -26,7 +26,7 @@ const USAGE: &str = "usage: abuse faults
        abuse reused-pids SECONDS [SEED]
        abuse exits-unload|pollers-unload|exits-register ROUNDS [SEED]
        abuse exits-lost|exits-count EXITS [SEED]
-       abuse idle-readers
+       abuse idle-readers [LINES]
        abuse pinned-pids|pinned-namespaces|growth [COUNT]
        abuse many-processes|unread-files|open-close|load-unload [COUNT]
        abuse memcg-limit
@@ -53,7 +53,8 @@ fn main() {
         ("exits-register", [rounds] | [rounds, _]) => exits::against_registering(*rounds, seed()),
         ("exits-lost", [total] | [total, _]) => exits::lost(*total, seed()),
         ("exits-count", [count]) => exits::count(*count),
-        ("idle-readers", []) => idle_readers::run(),
+        ("idle-readers", []) => idle_readers::run(&[300, 3000]),
+        ("idle-readers", [lines]) => idle_readers::run(&[*lines as usize]),
         ("userfaultfd", []) => userfaultfd::run(),
         (_, []) => resources::run(attack, None),
         (_, [count]) => resources::run(attack, Some(*count as usize)),
