@@ -99,14 +99,16 @@ mod c {
     }
 }
 
-// Elsewhere a lock is a `spinlock_t`, which helpers of the kernel crate take and give back. That sleeps only on
-// a kernel with `PREEMPT_RT` for one CPU, since one for more sets both symbols.
+// Unless both symbols are set, a lock is a `spinlock_t`, which helpers of the kernel crate take and release. It
+// sleeps only on a kernel with `PREEMPT_RT` for one CPU: with `CONFIG_SMP`, `PREEMPT_RT` sets the other symbol.
 //
-// With one CPU, a `spinlock_t` has no state: it would let its holder in a second time. `is_held` has it spin, as
-// it does with more CPUs. Interrupts stay enabled, since Linux 7.2 has no function for the module that disables them.
+// On a kernel for one CPU, a `spinlock_t` has no state, so its holder could take it a second time. `is_held`
+// makes that spin, as with more CPUs. Interrupts stay enabled there: Linux 7.2 has no function to disable them
+// that the module can call.
 #[cfg(not(all(CONFIG_SMP, CONFIG_UNINLINE_SPIN_UNLOCK)))]
 mod c {
     use super::*;
+    use crate::spinlock_irqsave;
     use core::sync::atomic::{
         AtomicBool,
         Ordering, //
@@ -142,10 +144,9 @@ mod c {
     /// `lock` is initialised.
     pub(super) unsafe fn lock(lock: *mut RawLock) {
         // SAFETY: By the caller's promise.
-        unsafe { bindings::spin_lock(&raw mut (*lock).lock) };
-        // SAFETY: As above.
-        while unsafe { (*lock).is_held.swap(true, Ordering::Acquire) } {
-            cpu_relax();
+        unsafe {
+            bindings::spin_lock(&raw mut (*lock).lock);
+            hold(lock);
         }
     }
 
@@ -162,21 +163,42 @@ mod c {
         }
     }
 
+    /// `spin_lock_irqsave()`.
+    ///
     /// # Safety
     ///
     /// `lock` is initialised.
     pub(super) unsafe fn lock_irqsave(lock: *mut RawLock) -> c_ulong {
-        // SAFETY: By the caller's promise.
-        unsafe { self::lock(lock) };
-        0
+        // SAFETY: By the caller's promise. The lock does not go while it is held.
+        let flags = unsafe { spinlock_irqsave::lock_irqsave(&raw mut (*lock).lock) };
+        // SAFETY: We have just taken the lock.
+        unsafe { hold(lock) };
+        flags
     }
 
+    /// `spin_unlock_irqrestore()`.
+    ///
     /// # Safety
     ///
-    /// The caller holds `lock`.
-    pub(super) unsafe fn unlock_irqrestore(lock: *mut RawLock, _flags: c_ulong) {
+    /// The caller holds `lock`, and `flags` is what [`lock_irqsave`] returned for it.
+    pub(super) unsafe fn unlock_irqrestore(lock: *mut RawLock, flags: c_ulong) {
         // SAFETY: By the caller's promise.
-        unsafe { unlock(lock) };
+        unsafe {
+            (*lock).is_held.store(false, Ordering::Release);
+            spinlock_irqsave::unlock_irqrestore(&raw mut (*lock).lock, flags);
+        }
+    }
+
+    /// Marks a lock as held, and spins if it is marked already.
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken the `spinlock_t`.
+    unsafe fn hold(lock: *mut RawLock) {
+        // SAFETY: By the caller's promise the lock is initialised.
+        while unsafe { (*lock).is_held.swap(true, Ordering::Acquire) } {
+            cpu_relax();
+        }
     }
 
     /// `lockdep_assert_held()`.
