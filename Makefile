@@ -16,7 +16,7 @@ DKMS_SOURCE = $(DESTDIR)/usr/src/mp1-$(VERSION)
 # Where `make install` puts the manual page.
 PREFIX ?= /usr/local
 
-.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-misuse test-tour test-all test-next soak soak-brief bench bench-native rust-analyzer test-editor lint help
+.PHONY: all modules modules_install install uninstall deb test-package test-install clean demo shell test test-shell test-misuse test-tour test-all test-next soak soak-brief soak-arm64 bench bench-native rust-analyzer test-editor lint help
 
 all: modules
 
@@ -87,6 +87,9 @@ soak:
 soak-brief:
 	@scripts/soak brief
 
+soak-arm64:
+	@scripts/soak arm64
+
 bench:
 	@scripts/bench $(KERNEL)
 
@@ -124,6 +127,7 @@ help:
 	@echo '  make test-install     install, upgrade, sign and remove it on a whole Debian system'
 	@echo '  make soak             attack the module on kernels that catch mistakes (two hours, and their compilation)'
 	@echo '  make soak-brief       the part of it that takes minutes'
+	@echo '  make soak-arm64       the attacks that depend on the processor, on arm64 (half an hour)'
 	@echo '  make bench            count what the module costs, beside a C twin (some minutes)'
 	@echo '  make bench-native     compare the times of both on User Mode Linux (some minutes)'
 	@echo '  KERNEL=NAME           of tests/kernels, for demo, shell, test, test-misuse and bench ($(KERNEL)); or debug, uml or uml-kasan'
