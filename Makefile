@@ -106,12 +106,12 @@ lint:
 	@scripts/lint
 
 help:
-	@echo 'On a kernel of yours:'
+	@echo 'On your own kernel:'
 	@echo '  make                  build mp1.ko for the running kernel'
 	@echo '  make KDIR=DIR         build it for the kernel of that build directory'
 	@echo '  make modules_install  install it where modprobe finds it'
 	@echo '  make install          give it to DKMS, which builds it for each kernel of the machine'
-	@echo '  make uninstall        remove all that either has installed'
+	@echo '  make uninstall        remove what modules_install or install has installed'
 	@echo '  make deb              make the Debian package mp1-dkms'
 	@echo '  make clean            remove what was built'
 	@echo 'In a virtual machine, with a kernel of Debian:'
@@ -119,7 +119,7 @@ help:
 	@echo '  make shell            give a shell beside mp1.ko, to play in'
 	@echo '  make test             run the tests; TEST=NAME: those with NAME in their names'
 	@echo '  make test-all         run them on every kernel of tests/kernels'
-	@echo '  make test-next        run them on those of Debian that are still to come, if there are any'
+	@echo '  make test-next        run them on kernels that are still to come to Debian, if there are any'
 	@echo '  make test-shell       use that shell through a pseudo-terminal'
 	@echo '  make test-misuse      misuse the abstractions without unsafe code: the compiler or the kernel must refuse it'
 	@echo '  make test-tour        run the commands of docs/tour.md, with the faults that they plant (5 minutes)'
@@ -133,5 +133,5 @@ help:
 	@echo '  KERNEL=NAME           of tests/kernels, for demo, shell, test, test-misuse and bench ($(KERNEL)); or debug, uml or uml-kasan'
 	@echo 'On the sources:'
 	@echo '  make rust-analyzer    write rust-project.json, from which an editor understands the module'
-	@echo '  make test-editor      check that with rust-analyzer (a minute)'
+	@echo '  make test-editor      check that file with rust-analyzer (a minute)'
 	@echo '  make lint             formatting and lints'

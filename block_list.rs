@@ -2,11 +2,11 @@
 
 //! A list of blocks of elements, which is walked block by block.
 //!
-//! [`kernel::list::List`] has no way to drop the lock in the middle of a walk and to find the place again.
-//! A [`Walk`] over a [`BlockList`] takes the lock once for each block and pins the block that it stands at,
-//! so that this stays in the list. The lock is a raw one. It is held for one block at most, and nothing is
-//! freed or dropped under it. So no caller waits for another one that can be preempted: elements can be
-//! added and removed at any time, by any number of callers and walks.
+//! [`kernel::list::List`] has no way to drop the lock in the middle of a walk and to find the place again. A
+//! [`Walk`] over a [`BlockList`] takes the lock once for each block, and pins its current block to keep it in
+//! the list. The lock is a raw one. It is held for one block at most, and nothing is freed or dropped under
+//! it. So no caller waits for another that can be preempted: any number of callers and walks can add and
+//! remove elements at any time.
 //!
 //! An element never moves. It can be used while its block is pinned, by shared reference.
 //!
@@ -45,9 +45,9 @@ use pin_init::InPlaceWrite;
 ///
 /// - `head` is the head of a list of blocks, each of which comes from `KBox::into_raw()` and is owned by
 ///   the list.
-/// - The links and the state of a block are used by the holder of the lock alone.
-/// - The pins of a block are the walks of this list that stand at it, and the [`Added`] that are of it. A
-///   block without elements has one.
+/// - Only the holder of the lock uses the links and the state of a block.
+/// - Each pin of a block belongs to a walk of this list that is at the block, or to an [`Added`] of the
+///   block. A block without elements has at least one pin.
 #[pin_data(PinnedDrop)]
 pub(crate) struct BlockList<T: 'static, const N: usize> {
     #[pin]
@@ -55,7 +55,7 @@ pub(crate) struct BlockList<T: 'static, const N: usize> {
 }
 
 struct Head<T: 'static, const N: usize> {
-    /// The links, in memory of their own, since a `struct list_head` must not move.
+    /// The links, allocated separately, since a `struct list_head` must not move.
     links: Pin<KBox<Opaque<bindings::list_head>>>,
     /// The number of the next block: blocks are numbered in their order.
     next_number: u64,
@@ -73,7 +73,7 @@ struct Block<T: 'static, const N: usize> {
     #[pin]
     links: Opaque<bindings::list_head>,
     state: UnsafeCell<State>,
-    /// Elements, where [`State::occupied`] says so.
+    /// Slot `i` has an element if bit `i` of [`State::occupied`] is set.
     #[pin]
     slots: [Opaque<T>; N],
     #[pin]
@@ -82,11 +82,12 @@ struct Block<T: 'static, const N: usize> {
 
 /// # Invariants
 ///
-/// - Bit `i` of `occupied` is set if and only if slot `i` has an element. Whoever clears it owns the
-///   element, which others do not use any more.
-/// - `used` is at most `N`, and above all bits that are set.
-/// - No bit of `refused` is in `occupied`, and no element of these slots is being dropped.
-/// - The bits of `adding` are those of the [`Added`] of the block, and are in `occupied`.
+/// - Bit `i` of `occupied` is set if and only if slot `i` has an element. The code that clears the bit owns
+///   the element, and nothing else uses it any more.
+/// - `used` is at most `N`, and greater than the index of every set bit.
+/// - No bit is set in both `refused` and `occupied`. The elements of the slots in `refused` have been
+///   dropped.
+/// - Each bit in `adding` belongs to an [`Added`] of the block, and is set in `occupied`.
 struct State {
     /// The number of the block.
     number: u64,
@@ -98,12 +99,12 @@ struct State {
     occupied: u64,
     /// The elements that no walk removes, since they are still being added.
     adding: u64,
-    /// The slots of elements that were refused. They can be used again when all above them can.
+    /// The slots of refused elements. A slot can be reused when all used slots above it are refused, too.
     refused: u64,
 }
 
 impl State {
-    /// Frees the slots of `mask`, of which the elements have gone.
+    /// Frees the slots of `mask`, whose elements have been dropped.
     fn refuse(&mut self, mask: u64) {
         self.refused |= mask;
         let used = (!self.refused & below(self.used)).checked_ilog2();
@@ -222,7 +223,7 @@ impl<T, const N: usize> Head<T, N> {
             Some(block) => unsafe { (*block.as_ptr()).links.get() },
             None => self.links.get(),
         };
-        // SAFETY: By the caller's promise both are in the list, which is not changed meanwhile.
+        // SAFETY: By the caller's promise the links are in the list, which does not change meanwhile.
         unsafe { self.block_of((*links).next) }
     }
 
@@ -243,7 +244,7 @@ impl<T, const N: usize> Head<T, N> {
         if core::ptr::eq(links, self.links.get()) {
             return None;
         }
-        // SAFETY: All links of the list but the head are those of blocks.
+        // SAFETY: All links in the list except the head belong to blocks.
         let block = unsafe { container_of!(Opaque::cast_from(links), Block<T, N>, links) };
         NonNull::new(block.cast_mut())
     }
@@ -280,7 +281,7 @@ impl<T, const N: usize> Head<T, N> {
     }
 }
 
-/// Returns the places of the bits that are set, from the lowest one on.
+/// Returns the indices of the set bits, lowest first.
 fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
     core::iter::from_fn(move || {
         if mask == 0 {
@@ -292,7 +293,7 @@ fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Returns a mask of the bits below `bit`: all of them if there is no such bit.
+/// Returns a mask of the bits below `bit`: all bits if `bit` is beyond the last one.
 fn below(bit: usize) -> u64 {
     if bit < u64::BITS as usize {
         (1 << bit) - 1
@@ -332,8 +333,8 @@ impl<'a, T: Send + Sync, const N: usize> Locked<'a, T, N> {
         self.head.len == 0
     }
 
-    /// Adds elements to the end, as many as there is room for in one block: in the last one or, if that is
-    /// full, in one of `spare`. Returns [`None`] if it is full and there is none. Gives the lock back.
+    /// Adds elements to the end, as many as fit in one block: the last block or, if that is full, one of
+    /// `spare`. Returns [`None`] if the last block is full and `spare` is empty. Releases the lock.
     ///
     /// `elements` and their initialisers are called with the lock held: they must not sleep, allocate, free,
     /// or use the list.
@@ -355,8 +356,8 @@ impl<'a, T: Send + Sync, const N: usize> Locked<'a, T, N> {
         let state = unsafe { &mut *(*block.as_ptr()).state.get() };
         let start = state.used;
         for element in elements.into_iter().take(N - start) {
-            // SAFETY: The block is valid and pinned, and the reference is used for the next line alone. By the
-            // invariant the slot has no element, and no walk looks at it.
+            // SAFETY: The block is valid and does not move, and only the next statement uses the reference.
+            // By the invariant the slot has no element, and no walk looks at it.
             let slot: &'static mut MaybeUninit<T> = unsafe {
                 let slot = (*block.as_ptr()).slots.get_unchecked(state.used);
                 &mut *slot.get().cast()
@@ -381,7 +382,7 @@ impl<'a, T: Send + Sync, const N: usize> Locked<'a, T, N> {
 
     /// Adds a block to the end. The caller pins it.
     fn push_back(&mut self, block: NewBlock<T, N>) -> NonNull<Block<T, N>> {
-        // SAFETY: The block is not moved, but goes on being pinned in the list.
+        // SAFETY: The block does not move: it stays pinned in the list.
         let block = KBox::into_raw(unsafe { Pin::into_inner_unchecked(block.0) });
         let head = &mut *self.head;
         // SAFETY: The block is ours until it is in the list, which is locked.
@@ -401,7 +402,7 @@ impl<'a, T: Send + Sync, const N: usize> Locked<'a, T, N> {
 /// # Invariants
 ///
 /// - `block` is a block of `list`, and `self` owns one of its pins.
-/// - The bits of `mask` in `adding` of that block are those of `self`, and so are the slots of `refused`.
+/// - `self` owns the bits of `mask` in `adding` of that block, and the slots of `refused`.
 pub(crate) struct Added<'a, T: Send + Sync + 'static, const N: usize> {
     list: &'a BlockList<T, N>,
     block: NonNull<Block<T, N>>,
@@ -411,8 +412,9 @@ pub(crate) struct Added<'a, T: Send + Sync + 'static, const N: usize> {
 }
 
 impl<T: Send + Sync, const N: usize> Added<'_, T, N> {
-    /// Keeps those for which `is_kept` returns true, and removes the others: they leave no hole behind if
-    /// none has come after them. It is called in the order of the elements, without the lock.
+    /// Keeps the elements for which `is_kept` returns true, and removes the others. A removed element leaves
+    /// a hole only if another element was added after it. `is_kept` is called in the order of the elements,
+    /// without the lock.
     ///
     /// Context: any but interrupts; may sleep if the drop of an element does.
     pub(crate) fn retain(mut self, mut is_kept: impl FnMut(&T) -> bool) {
@@ -475,7 +477,8 @@ pub(crate) struct Walk<'a, T: Send + Sync + 'static, const N: usize> {
 impl<T: Send + Sync, const N: usize> Walk<'_, T, N> {
     /// Goes to the next block, and locks the list to look at it. Returns [`None`] at the end.
     ///
-    /// The visit borrows the walk, which would lock the list again for its next step or its end.
+    /// The visit borrows the walk, since the walk's next step and its drop take the lock that the visit
+    /// holds.
     ///
     /// Context: any but interrupts.
     pub(crate) fn next(&mut self) -> Option<Visit<'_, T, N>> {
@@ -500,8 +503,8 @@ impl<T: Send + Sync, const N: usize> Walk<'_, T, N> {
         })
     }
 
-    /// Locks the list to look once more at the block at which the walk stands. Returns [`None`] if it
-    /// stands at none.
+    /// Locks the list to look at the walk's current block again. Returns [`None`] if there is no current
+    /// block.
     ///
     /// Context: any but interrupts.
     pub(crate) fn here(&mut self) -> Option<Visit<'_, T, N>> {
@@ -528,15 +531,15 @@ impl<T: Send + Sync, const N: usize> Drop for Walk<'_, T, N> {
 ///
 /// `block` is in the list, and pinned by the walk that is borrowed.
 pub(crate) struct Visit<'a, T: 'static, const N: usize> {
-    // Fields are dropped in this order: memory is freed without the lock.
+    // Fields are dropped in this order: the lock is released before memory is freed.
     head: Guard<'a, Head<T, N>, RawSpinLockBackend>,
     _left: Option<Pin<KBox<Block<T, N>>>>,
     block: NonNull<Block<T, N>>,
 }
 
 impl<T, const N: usize> Visit<'_, T, N> {
-    /// Returns the elements from the index `start` on, with their indices. An index is that of one element
-    /// as long as this is in the list.
+    /// Returns the elements from the index `start` on, with their indices. An element keeps its index as long
+    /// as it is in the list.
     pub(crate) fn iter_from(&self, start: usize) -> impl Iterator<Item = (usize, &T)> {
         // SAFETY: The list is locked and by the invariant the block is in it, so the state is ours.
         let occupied = unsafe { (*(*self.block.as_ptr()).state.get()).occupied };
@@ -549,9 +552,9 @@ impl<T, const N: usize> Visit<'_, T, N> {
         })
     }
 
-    /// Removes the elements for which `is_removed` returns true. It is called in the order of the elements,
-    /// with the lock held, but not for those that are still being added. The removed ones are dropped when
-    /// the lock has been given back.
+    /// Removes the elements for which `is_removed` returns true, and drops them after releasing the lock.
+    /// `is_removed` is called in the order of the elements, with the lock held. It is not called for elements
+    /// that are still being added.
     ///
     /// Context: may sleep if the drop of an element does.
     pub(crate) fn remove_if(mut self, is_removed: impl Fn(&T) -> bool) {
@@ -578,11 +581,11 @@ impl<T, const N: usize> PinnedDrop for BlockList<T, N> {
     fn drop(self: Pin<&mut Self>) {
         loop {
             let mut head = self.head.lock();
-            // SAFETY: No other code has the list, so no block has a pin.
+            // SAFETY: The list is locked.
             let Some(block) = (unsafe { head.after(None) }) else {
                 return;
             };
-            // INVARIANT: The block is pinned for the moment.
+            // INVARIANT: No other code has the list, so this is the only pin.
             // SAFETY: The list is locked.
             let occupied = unsafe {
                 let state = &mut *(*block.as_ptr()).state.get();

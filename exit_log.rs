@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The log of exits: what open files still wait for.
+//! The log of exits: the records that open files still wait for.
 //!
-//! It holds at most [`KEPT`] records, and what they pin is bounded. It counts the records that a PID
-//! namespace sees in a [`Viewer`], and so knows which files wait for a record, and what a file that has
-//! fallen behind has missed.
+//! It holds at most [`KEPT`] records, and what they pin is bounded. For each PID namespace in which files
+//! have been opened, a [`Viewer`] counts the records that the namespace sees. So the log knows which files
+//! wait for a record, and how many records a file has missed.
 
 #![forbid(unsafe_code)]
 
@@ -26,14 +26,14 @@ use kernel::{
 /// How many records are kept for all files together.
 pub(crate) const KEPT: usize = 16384;
 
-/// How much memory the processes of these records may pin, in bytes: enough for as many as are kept, in PID
-/// namespaces up to three levels deep, if they do not each pin a namespace.
+/// How much memory the records may pin, in bytes: enough for [`KEPT`] processes in PID namespaces up to three
+/// levels deep, unless each process pins a different namespace.
 pub(crate) const PINNED_MAX: usize = KEPT * Process::pid_size_at(3);
 
 /// How many first threads may be pinned until they are off their CPU.
 pub(crate) const RUNNING_MAX: usize = 128;
 
-/// With so many pinned, a work item is queued that unpins those that are off their CPU.
+/// When this many are pinned, a work item is queued to unpin those that are off their CPU.
 pub(crate) const RUNNING_DUE: usize = 32;
 
 /// How many records are looked at in one hold of the lock.
@@ -55,14 +55,14 @@ pub(crate) struct Viewer {
     pub(crate) files: u32,
     /// The first record that is counted here.
     pub(crate) since: u64,
-    /// How many records of processes that it sees have been added, and have left.
+    /// How many records that it sees have been added to the log, and how many of them have left it.
     pub(crate) added: u64,
     pub(crate) left: u64,
 }
 
 /// The records, numbered from 0 in the order of the exits.
 pub(crate) struct Log {
-    /// A ring, of which `number % KEPT` is the place of a record. Empty while no file is open.
+    /// A ring: record `number` is at index `number % KEPT`. Empty while no file is open.
     pub(crate) ring: KVVec<Option<Record>>,
     /// The number of the oldest record, and of the next one.
     pub(crate) first: u64,
@@ -72,16 +72,15 @@ pub(crate) struct Log {
     pub(crate) viewers: RBTree<NamespaceId, Viewer>,
     /// What the records pin, in bytes.
     pub(crate) pinned: usize,
-    /// How many records have a first thread that is pinned, and a number before which none has.
+    /// How many records pin a first thread, and a record number below which none does.
     pub(crate) running: usize,
     pub(crate) settled: u64,
-    /// The namespaces that records have been charged for lately: those of one namespace pin it
-    /// together.
+    /// The namespaces that were charged to a record lately. Records of one namespace share its cost.
     pub(crate) charged: [Option<NamespaceId>; 16],
 }
 
 impl Log {
-    /// Creates a log without records, which has no memory for any.
+    /// Creates an empty log, without memory for records.
     pub(crate) fn new() -> Self {
         Self {
             ring: KVVec::new(),
@@ -190,8 +189,7 @@ impl Log {
         self.take_first()
     }
 
-    /// Has a file no longer wait for the records from `from` to before `to`, of those that its
-    /// namespace sees.
+    /// Makes a file that was opened in `ns` stop waiting for the records in `from..to` that `ns` sees.
     pub(crate) fn pass(&mut self, ns: &PidNamespace, from: u64, to: u64) {
         for number in from.max(self.first)..to {
             if let Some(record) = self.get_mut(number) {

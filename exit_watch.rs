@@ -44,8 +44,8 @@ pub(crate) trait ExitHandler: Send + Sync + Sized + 'static {
     ///
     /// Context: called with `tasklist_lock` held for writing and with the lock of a wait queue held, and
     /// with interrupts disabled unless the kernel has `PREEMPT_RT`. It must not sleep, nor take a lock
-    /// that others hold with interrupts enabled, nor drop an [`ExitWatch`]. Forks and exits on all CPUs
-    /// wait for it: its time must be short, and must not depend on what users do.
+    /// that others hold with interrupts enabled, nor drop an [`ExitWatch`]. Forks and exits on all CPUs wait
+    /// for it, so it must be short, whatever users do.
     fn exited(this: ArcBorrow<'_, Self>, process: &Process, group: ExitedGroup<'_>);
 }
 
@@ -119,12 +119,12 @@ impl<H: ExitHandler> ExitWatch<H> {
     /// # Errors
     ///
     /// - [`ESRCH`] if the process has exited.
-    /// - [`EBUSY`] if it is watched already, be it by another module. A watch that the caller knows of by
-    ///   this is in the state [`WatchState::Watching`], or a later one.
+    /// - [`EBUSY`] if it is watched already, perhaps by another module. If the caller has access to that
+    ///   watch, it sees the state [`WatchState::Watching`] or a later one.
     pub(crate) fn start(&self) -> Result {
         let queue = self.process.exit_queue();
-        // SAFETY: The process keeps its queue. Interrupts are off, since `tasklist_lock` is taken by
-        // interrupt handlers, and is held where the queue is woken.
+        // SAFETY: The process keeps its queue. Interrupts must be off: the kernel wakes the queue under
+        // `tasklist_lock`, which interrupt handlers take.
         let flags = unsafe { lock_irqsave(&raw mut (*queue).lock) };
         // SAFETY: We have just locked the queue.
         let result = unsafe { self.add() };
@@ -146,9 +146,9 @@ impl<H: ExitHandler> ExitWatch<H> {
             return Err(ESRCH);
         }
         let head = self.process.exit_queue();
-        // What `add_wait_queue_priority_exclusive()` does, which would take the lock. It allows one entry
-        // with priority, which comes first. No other code of the kernel adds such entries to this queue, so
-        // this is the test for a watch that there is already.
+        // As in `add_wait_queue_priority_exclusive()`, which would take the lock. It allows one entry with
+        // priority, at the head of the queue. No other kernel code adds such an entry to this queue, so if
+        // there is one, the process is watched already.
         // SAFETY: The queue is locked. Its entries are valid; ours is linked to itself, since the queue does
         // not begin with an entry with priority, and stays until `drop`.
         // INVARIANT: The entry is on the queue, and the queue is locked.
@@ -193,16 +193,15 @@ impl<H: ExitHandler> ExitWatch<H> {
     ///
     /// # Safety
     ///
-    /// `entry` is that of a watch, which is on the queue of its process.
+    /// `entry` belongs to a watch, and is on the queue of the watched process.
     unsafe extern "C" fn wake(
         entry: *mut bindings::wait_queue_entry,
         _mode: c_uint,
         _flags: c_int,
         key: *mut c_void,
     ) -> c_int {
-        // `__unhash_process()` wakes the queue without a key, inside the write section of
-        // `stats_lock`, where nothing may be read that this lock protects. It is no exit, but what
-        // follows one.
+        // `__unhash_process()` wakes the queue without a key, inside the write section of `stats_lock`.
+        // There, we must not read what this lock protects. This wake-up is not an exit, but follows one.
         if key.is_null() {
             return 0;
         }
@@ -214,18 +213,18 @@ impl<H: ExitHandler> ExitWatch<H> {
             // The leader exits while other threads run, and its tracer hears of it.
             return 0;
         };
-        // SAFETY: By the type's invariant, and the watch keeps its reference until it is off the
-        // queue, for which its lock is needed, which is held now.
+        // SAFETY: By the type's invariant `private` comes from `into_raw()`. The watch keeps the reference
+        // until the entry is off the queue. That takes the queue's lock, which is held now.
         let handler = unsafe { ArcBorrow::<H>::from_raw((*entry).private.cast_const().cast()) };
         watch.state.store(CALLING, Ordering::Relaxed);
         H::exited(handler, &watch.process, group);
-        // It leaves the queue: there is nothing more to come. From now on a watch of this process is refused
-        // because it has exited.
-        // SAFETY: The entry is on the queue, and the lock of that is held.
+        // Take the entry off the queue, since no more calls are needed. From now on, a new watch of this
+        // process fails because the process has exited.
+        // SAFETY: The entry is on the queue, which is locked.
         // INVARIANT: The entry is linked to itself before the state says so.
         unsafe { list_del_init(&raw mut (*entry).entry) };
-        // From here on the watch may be gone. `__wake_up_common()` does not touch an entry after its function
-        // was called, either: `autoremove_wake_function()` relies on the same.
+        // After this store, the watch may be gone. `__wake_up_common()` does not touch an entry after calling
+        // its function, either: `autoremove_wake_function()` relies on that, too.
         watch
             .state
             .store(WatchState::Exited as u8, Ordering::Release);
@@ -237,21 +236,22 @@ impl<H: ExitHandler> ExitWatch<H> {
 impl<H: ExitHandler> PinnedDrop for ExitWatch<H> {
     fn drop(self: Pin<&mut Self>) {
         let entry = self.entry.get();
-        // A watch that is over does not take the lock, which pollers of a pidfd take as well: on a kernel
-        // with `PREEMPT_RT` they can be preempted with it. The callback may still be on its way out of the
+        // A watch that is over does not take the lock: pollers of a pidfd take it, too, and on a kernel with
+        // `PREEMPT_RT` they can be preempted while they hold it. The callback may still be returning from the
         // module's code. It holds a spin lock, so the `synchronize_rcu()` in `free_module()` waits for it.
         if self.state() == WatchState::Watching {
-            // A handler that drops its own watch would go on with a freed one. The lock has it spin for ever.
-            // With one CPU a `spinlock_t` has no state, unless it sleeps: so this does.
+            // A handler that drops its own watch would go on with a freed one. Taking the lock makes it spin
+            // for ever. On a kernel for one CPU without `PREEMPT_RT`, a `spinlock_t` has no state, so this
+            // loop spins instead.
             const HAS_STATE: bool = cfg!(any(CONFIG_SMP, CONFIG_PREEMPT_RT));
             while !HAS_STATE && self.state.load(Ordering::Relaxed) == CALLING {
                 cpu_relax();
             }
-            // SAFETY: By the type's invariant the entry is on this queue or, if the process exits just now,
-            // linked to itself. This waits for a callback that runs, since that holds the lock.
+            // SAFETY: By the type's invariant the entry is on this queue or, if the process is exiting right
+            // now, linked to itself. This waits for a running callback, which holds the lock.
             unsafe { bindings::remove_wait_queue(self.process.exit_queue(), entry) };
         }
-        // SAFETY: By the type's invariants no callback uses it any more, and the reference is ours.
+        // SAFETY: By the type's invariants no callback uses the handler any more, and the reference is ours.
         drop(unsafe { Arc::<H>::from_raw((*entry).private.cast_const().cast()) });
     }
 }

@@ -2,11 +2,11 @@
 
 //! `/proc/mp1/exits`: a line for each registered process that exits, with its final CPU time.
 //!
-//! There is one [`Log`] of records for all open files, which each read it at a position of their own.
-//! The callback at an exit adds a record. The file that is the last one to wait for a record drops it.
-//! A file that falls behind misses the oldest ones, and is told how many.
+//! All open files share one [`Log`] of records. Each file reads it at its own position. The callback at an
+//! exit adds a record. The last file to wait for a record drops it. A file that falls behind misses the
+//! oldest records, and is told how many.
 //!
-//! A file gets what its opener's PID namespace sees, under the numbers of its reader's namespace.
+//! A file shows the exits that its opener's PID namespace sees, with PIDs as in its reader's namespace.
 //!
 //! A read copies without a lock and then moves the file's position. If another reader of the same file
 //! has moved it meanwhile, the read retries. So a bad pointer loses nothing, and no caller waits for a
@@ -86,8 +86,9 @@ use kernel::{
     }, //
 };
 
-/// How often a reader checks whether an exiting thread is off its CPU. That takes microseconds, or longer
-/// if a hypervisor has preempted the CPU. So the reader first spins, then sleeps between the checks.
+/// How many times a reader checks whether an exiting thread is off its CPU. The thread needs microseconds for
+/// that, or longer if a hypervisor has preempted the CPU. So the reader first spins, then sleeps between the
+/// checks.
 const SPINS: usize = 200;
 const SLEEPS: usize = 200;
 const PAUSE: Delta = Delta::from_micros(50);
@@ -97,17 +98,17 @@ const PAUSE: Delta = Delta::from_micros(50);
 struct Position {
     /// The number of the next record.
     next: u64,
-    /// How many of the records before that its namespace sees, counted as [`Viewer::added`] is.
+    /// How many earlier records its namespace sees, counted as in [`Viewer::added`].
     passed: u64,
 }
 
 /// What an open file has read.
 struct Cursor {
     position: Position,
-    /// The rest of a line of which a part has been read.
+    /// The rest of a line that has been read in part.
     rest: [u8; LINE_MAX],
     rest_len: usize,
-    /// Counts the changes, so that a reader sees those of others.
+    /// Counts the changes, so that a reader notices those that other readers make.
     version: u64,
 }
 
@@ -118,14 +119,14 @@ enum Line {
     Process { number: u32, nsec: u64 },
 }
 
-/// What a file reads next, as it was seen with the lock held.
+/// A snapshot of what a file reads next, taken with the lock held.
 struct Ahead {
-    /// The cursor from which it was seen.
+    /// The version and the position of the cursor at that time.
     version: u64,
     from: Position,
     rest: [u8; LINE_MAX],
     rest_len: usize,
-    /// The lines after that rest, each with the position after it.
+    /// The lines after `rest`, each with the position after that line.
     lines: [(Line, Position); BATCH],
     len: usize,
     /// The position after the last record that was looked at.
@@ -165,11 +166,11 @@ impl Ahead {
 pub(crate) struct Exits {
     #[pin]
     log: RawSpinLockIrqSave<Log>,
-    /// How many files are open, as [`Log::files`]: what an exit looks at first, without the lock.
+    /// A copy of [`Log::files`], which an exit reads first, without the lock.
     files: AtomicUsize,
     readers: PollQueue,
     is_closed: AtomicBool,
-    /// Looks after pinned threads, and wakes readers.
+    /// Unpins threads, and wakes readers.
     #[pin]
     work: Work<Self>,
     queue: Arc<OwnedQueue>,
@@ -189,7 +190,7 @@ impl WorkItem for Exits {
 }
 
 impl Exits {
-    /// Creates a log without records, the readers of which are woken by work on `queue`.
+    /// Creates an empty log, whose readers are woken by work on `queue`.
     ///
     /// Context: may sleep.
     ///
@@ -244,10 +245,10 @@ impl Exits {
         while self.log.lock().settle() {}
     }
 
-    /// Drops the oldest records, as far as no file waits for them.
+    /// Drops the oldest records, up to the first one that a file still waits for.
     fn drop_read(&self) {
         loop {
-            // The lock is given back before the record is dropped.
+            // The lock is released before the record is dropped.
             let record = self.log.lock().take_read();
             if record.is_none() {
                 return;
@@ -269,7 +270,7 @@ pub(crate) struct OpenExits {
 }
 
 impl OpenExits {
-    /// Opens a file, which gets what exits from now on.
+    /// Opens a file, which shows the exits from now on.
     fn new(exits: &Arc<Exits>) -> Result<Self> {
         let ns = {
             let opener = current!();
@@ -329,8 +330,8 @@ impl OpenExits {
         })
     }
 
-    /// Looks at what a reader in `ns` reads next. With `settle`, a thread that is still running is
-    /// accounted for as it is.
+    /// Looks at what a reader in `ns` reads next. With `settle`, takes the time of a thread that is still
+    /// running as it is now.
     fn look_ahead(&self, ns: &PidNamespace, settle: bool, ahead: &mut Ahead) {
         let mut guard = self.exits.log.lock();
         let log = &mut *guard;
@@ -355,7 +356,7 @@ impl OpenExits {
                 ahead.push(Line::Lost(lost));
             }
         }
-        // Not all records need a place.
+        // Not every record yields a line.
         for _ in ahead.len..BATCH {
             let next = log.next;
             let Some(record) = log.get_mut(ahead.to.next).filter(|_| ahead.to.next < next) else {
@@ -381,10 +382,10 @@ impl OpenExits {
         ahead.has_more = ahead.to.next < log.next;
     }
 
-    /// Moves the file from where it was seen to `to`, unless another reader has moved it meanwhile.
-    /// `rest` is what was not read of the line before.
+    /// Moves the file to `to`, unless another reader has moved it since `seen`. `rest` is the unread rest of
+    /// the line before `to`.
     ///
-    /// Returns whether it was moved.
+    /// Returns whether the file was moved.
     fn advance(&self, seen: &Ahead, to: Position, rest: &[u8]) -> bool {
         let mut guard = self.exits.log.lock();
         let log = &mut *guard;
@@ -402,7 +403,7 @@ impl OpenExits {
         true
     }
 
-    /// Returns whether a reader in `ns` has something to read. Passes over what it does not see.
+    /// Returns whether a reader in `ns` has something to read. Skips records without a line for this reader.
     ///
     /// Context: process context; does not sleep.
     fn is_readable(&self, ns: &PidNamespace) -> bool {
@@ -421,7 +422,7 @@ impl OpenExits {
         }
     }
 
-    /// Copies what there is to a reader in `ns`, as far as it asks for it.
+    /// Copies to a reader in `ns` what there is to read, up to the length that it asks for.
     fn copy_lines(&self, ns: &PidNamespace, reader: &mut Reader<'_>) -> Result {
         let mut ahead = Ahead::new();
         let mut lines = Lines::<{ BATCH + 1 }>::new();
@@ -444,8 +445,8 @@ impl OpenExits {
             let len = text.len();
             let copied = reader.copy(&text[..len.min(reader.room())]);
 
-            // The file is after the last line of which a part was copied, or, if all was copied, after
-            // all that was looked at.
+            // Move the file past the last line that was copied in full or in part. If everything was copied,
+            // move it past all records that were looked at.
             let (to, end) = if copied == len {
                 (ahead.to, len)
             } else if copied <= ahead.rest_len {
@@ -501,7 +502,7 @@ impl Drop for OpenExits {
         while at < end {
             let to = end.min(at + BATCH as u64);
             let mut log = self.exits.log.lock();
-            // Records that have left meanwhile are passed at once.
+            // Skip the records that have left the log meanwhile.
             at = at.max(log.first);
             log.pass(&self.ns, at, to);
             drop(log);

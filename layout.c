@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the Rust code assumes about C and the kernel's bindings do not say,
- * asked of the compiler that built the kernel. Nothing of this file ends up in
- * the module: Kbuild turns the constants into layout.rs, and a declaration that
- * no longer fits fails the build here.
+ * The compiler that built the kernel checks here what the Rust code assumes
+ * about C beyond the kernel's bindings. Nothing in this file ends up in the
+ * module: Kbuild turns the constants into layout.rs, and a declaration that no
+ * longer matches breaks the build here.
  */
 #include <linux/build_bug.h>
 #include <linux/fs.h>
@@ -22,7 +22,7 @@
 
 int main(void)
 {
-	/* proc.rs: struct proc_ops, and the functions that it declares. */
+	/* proc.rs: struct proc_ops, and the functions that proc.rs declares. */
 	DEFINE(SIZE_proc_ops, sizeof(struct proc_ops));
 	MEMBER(proc_flags);
 	MEMBER(proc_open);
@@ -74,7 +74,7 @@ int main(void)
 	DEFINE(SPIN_UNLOCKED, *(const unsigned int *)&spin_unlocked);
 #endif
 
-	/* process.rs: what it reads without a lock must be read in one piece. */
+	/* process.rs: fields read without a lock must be read in one access. */
 	TYPE_OF(struct task_struct, se.sum_exec_runtime, u64);
 	TYPE_OF(struct task_struct, exit_state, int);
 	static_assert(sizeof_field(struct task_struct, on_cpu) <= sizeof(int));

@@ -9,16 +9,15 @@
 /// The nanoseconds of a millisecond.
 const NSEC_PER_MSEC: u64 = 1_000_000;
 
-/// The length of the longest line of a process: ten digits of a PID, and fourteen of as many
-/// milliseconds as 64 bits of nanoseconds make. A line of lost records is no longer.
+/// The length of the longest line of a process: ten digits of the PID, and fourteen of 64 bits of nanoseconds
+/// in milliseconds. A line of lost records is not longer.
 pub(crate) const LINE_MAX: usize = 10 + b": ".len() + 14 + b"\n".len();
 
-/// The space for one line. A power of two, so that indices can be reduced to it, which costs less than
-/// a check of each.
+/// The space for one line. A power of two: masking an index costs less than a bounds check.
 const SPACE: usize = LINE_MAX.next_power_of_two();
 
-/// A text with room for at least `N` lines. It is written from its end to its start, since the digits of
-/// a number come up in this order.
+/// A text with room for at least `N` lines. It is written from its end to its start, since that is the order
+/// in which the digits of a number come out.
 pub(crate) struct Lines<const N: usize> {
     space: [[u8; SPACE]; N],
     start: usize,
@@ -56,7 +55,7 @@ impl<const N: usize> Lines<N> {
         });
     }
 
-    /// Prepends the line `lost: N\n` for `count` lines that are not there any more.
+    /// Prepends the line `lost: N\n` for `count` lost records.
     ///
     /// Does nothing if there is no room.
     pub(crate) fn prepend_lost(&mut self, count: u64) {
@@ -87,7 +86,7 @@ impl<const N: usize> Lines<N> {
     }
 }
 
-/// The space before a text, with one line that is written from its end.
+/// The space before a text. One line is written into it, from its end.
 struct Line<'a> {
     space: &'a mut [u8; SPACE],
     start: usize,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `struct list_head`, as far as it is inline code in C and has no helper for Rust.
+//! The parts of `struct list_head` that are inline code in C and have no helper for Rust.
 //!
 //! C header: [`include/linux/list.h`](srctree/include/linux/list.h).
 
@@ -10,7 +10,7 @@ use kernel::bindings;
 ///
 /// # Safety
 ///
-/// `entry` is in a list or linked to itself, and the caller holds what protects that list.
+/// `entry` is in a list or linked to itself, and the caller holds the lock of that list.
 pub(crate) unsafe fn list_del_init(entry: *mut bindings::list_head) {
     // SAFETY: By the caller's promise `entry` and its neighbours are valid, and ours.
     unsafe {

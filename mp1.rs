@@ -72,13 +72,14 @@ module! {
 /// The version, for `modinfo` and `/sys/module/mp1/version`: [`module!`] has no key for it.
 const VERSION: &str = concat!("version=", env!("MP1_VERSION"), "\0");
 
-// As `module!` has its own. Kept for the linker as well, it would be in a second section of that name, which
-// newer linkers do not join with the first; the kernel refuses a module with two.
+// As in `module!`. With `used(linker)`, this would be in a second section of that name. Newer linkers do not
+// join it with the first, and the kernel refuses a module with two.
 #[used(compiler)]
 #[link_section = ".modinfo"]
 static MODINFO_VERSION: [u8; VERSION.len()] = *VERSION.as_bytes().first_chunk().unwrap();
 
-/// The loaded module. Its fields are dropped in their order, which is the order of the unload.
+/// The loaded module. The comment of each field says what its drop does; the fields are dropped in this
+/// order.
 struct Mp1 {
     /// Wakes the readers and polls of the file. No user is inside it from then on.
     _exits: File<ExitsFile>,
@@ -90,7 +91,7 @@ struct Mp1 {
     _registrations: Registrations,
     /// Waits for the work that such calls have queued.
     _wakeups: Wakeups,
-    /// Destroys the queue. No code of the module runs but what drops the rest of its memory.
+    /// Destroys the queue. From then on, the module only frees its remaining memory.
     _queue: Arc<OwnedQueue>,
 }
 

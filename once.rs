@@ -21,8 +21,8 @@ use core::sync::atomic::{
 ///
 /// # Safety
 ///
-/// `ptr` is aligned and valid for reads. Other CPUs may write the variable meanwhile, in a way that
-/// the kernel's own code reads without a lock, too.
+/// `ptr` is aligned and valid for reads. Other CPUs may write the variable meanwhile, provided that the
+/// kernel's own code also reads it without a lock.
 #[inline]
 pub(crate) unsafe fn read_once<T: Copy>(ptr: *const T) -> T {
     const { assert!(size_of::<T>() <= size_of::<usize>()) };

@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-/// A number that no `int` holds.
+/// The smallest number that does not fit in an `int`.
 const PID_LIMIT: u64 = 1 << 31;
 
 /// Why a text is no list of PIDs.
@@ -14,7 +14,7 @@ const PID_LIMIT: u64 = 1 << 31;
 pub(crate) enum ParseError {
     /// Something that is no PID.
     Invalid,
-    /// A number that no `int` holds, as which C knows PIDs.
+    /// A number that does not fit in an `int`, the type of a PID in C.
     Range,
 }
 
@@ -23,7 +23,7 @@ pub(crate) enum ParseError {
 pub(crate) struct Pid {
     /// The number, at least 1.
     pub(crate) number: i32,
-    /// How many bytes of the text go up to, and with, its last digit.
+    /// The length of the text up to and including its last digit.
     pub(crate) end: u32,
 }
 
@@ -32,21 +32,21 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// Returns the beginning of `text` up to, and with, its last white space, or [`None`] if it has no
-/// white space: what can be understood of a text of which only the beginning is known.
+/// Returns the beginning of `text` up to and including its last white space, or [`None`] if there is no white
+/// space. Only this part can be parsed if the rest of the text is not known.
 pub(crate) fn up_to_last_space(text: &[u8]) -> Option<&[u8]> {
     let last = text.iter().rposition(|byte| is_space(*byte))?;
     text.get(..=last)
 }
 
-/// Returns `text` without the NUL that ends a string in C, where it is the last byte.
+/// Returns `text` without the NUL that ends a string in C, if its last byte is one.
 pub(crate) fn without_terminator(text: &[u8]) -> &[u8] {
     text.strip_suffix(b"\0").unwrap_or(text)
 }
 
 /// The PIDs of a text, in their order.
 ///
-/// A text is good if no error comes up to its end. What follows an error means nothing.
+/// A text is valid if there is no error up to its end. What follows an error means nothing.
 pub(crate) struct Pids<'a> {
     text: &'a [u8],
     at: usize,

@@ -3,9 +3,9 @@
 //! Wait queues of files that are polled.
 //!
 //! [`kernel::sync::poll::PollCondVar`] is for files that keep their module loaded while they are open.
-//! A file in `/proc` does not: it is cut off from the module at the unload, but what `poll()`, `select()`,
-//! `epoll` and `io_uring` have put on a wait queue of the module is not. So a [`PollQueue`] empties itself
-//! before it goes: it wakes `poll()` and `select()`, and has `epoll` and `io_uring` forget it.
+//! A file in `/proc` does not: the unload cuts the file off from the module, but what `poll()`, `select()`,
+//! `epoll` and `io_uring` have put on a wait queue of the module stays there. So a [`PollQueue`] empties
+//! itself before it goes: it wakes `poll()` and `select()`, and makes `epoll` and `io_uring` forget it.
 //!
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h).
@@ -70,11 +70,11 @@ impl BitOr for Events {
     }
 }
 
-/// A poll of a file, in which the file names the wait queues that its events come from.
+/// A poll of a file. The file tells the poll which wait queues its events come from.
 ///
 /// # Invariants
 ///
-/// `file` and `table` are those of a call of `poll` of that file, which is running.
+/// `file` and `table` belong to a running call of that file's `poll`.
 pub(crate) struct PollTable<'a> {
     file: *mut bindings::file,
     table: *mut bindings::poll_table,
@@ -84,7 +84,7 @@ pub(crate) struct PollTable<'a> {
 impl PollTable<'_> {
     /// # Safety
     ///
-    /// `file` and `table` are those of a call of `poll` that lasts longer than the result.
+    /// `file` and `table` belong to a call of `poll` that outlives the result.
     pub(crate) unsafe fn from_raw(
         file: *mut bindings::file,
         table: *mut bindings::poll_table,
@@ -120,8 +120,8 @@ unsafe impl Send for PollQueue {}
 // SAFETY: As above.
 unsafe impl Sync for PollQueue {}
 
-/// How often callers that have not left a queue are woken before it goes, and how long it waits for them
-/// each time.
+/// How many times a queue wakes the callers that are still on it before it goes, and how long it waits for
+/// them each time.
 const HANG_UP_TRIES: usize = 40;
 const HANG_UP_PAUSE: Delta = Delta::from_millis(1);
 
@@ -170,7 +170,7 @@ impl PollQueue {
     ///
     /// Context: any.
     pub(crate) fn has_waiters(&self) -> bool {
-        // Pairs with the barriers of `prepare_to_wait_event()` and `poll_wait()`, as that of
+        // Pairs with the barriers in `prepare_to_wait_event()` and `poll_wait()`, as the barrier in
         // `wq_has_sleeper()` does.
         // SAFETY: A barrier may be anywhere.
         unsafe { bindings::smp_mb() };
@@ -189,7 +189,7 @@ impl PollQueue {
 
     /// Wakes all sleepers, and all polls for one of `events`.
     ///
-    /// Context: any; the time grows with their number.
+    /// Context: any; the time grows with the number of waiters.
     pub(crate) fn wake(&self, events: Events) {
         self.wake_raw(events.mask());
     }
@@ -207,8 +207,8 @@ impl PollQueue {
         };
     }
 
-    /// Sleeps until `ready` returns true. It is called again after each [`wake`](Self::wake), in a
-    /// state in which the caller must not sleep.
+    /// Sleeps until `ready` returns true. `ready` is called again after each [`wake`](Self::wake). `ready`
+    /// must not sleep: the task state is already `TASK_INTERRUPTIBLE`.
     ///
     /// Context: process context; sleeps.
     ///
@@ -242,8 +242,8 @@ impl PollQueue {
         result
     }
 
-    /// Wakes all sleepers and polls with every event, and gives polls some time to ask the file again.
-    /// The caller has made sure that it reports every event by now. Those of `epoll` stay on the queue.
+    /// Wakes all sleepers and polls with every event, and gives polls some time to ask the file again. The
+    /// caller has made sure that the file reports every event by now. Entries of `epoll` stay on the queue.
     ///
     /// Context: sleeps for up to some 50 milliseconds.
     pub(crate) fn hang_up(&self) {
@@ -268,14 +268,14 @@ impl Drop for PollQueue {
             fsleep(HANG_UP_PAUSE);
         }
         if !self.is_empty() {
-            // A `poll()` or `select()` holds the queue that has not had a CPU all the time. Only core
-            // code uses the head then, which is a few bytes: it is left behind, with its lock class.
+            // A `poll()` or `select()` that has not had a CPU all this time is still on the queue. From now
+            // on only core code uses the head. The head, a few bytes, is leaked with its lock class.
             pr_info!("a wait queue stays behind for a poll that does not end\n");
             return;
         }
-        // The caller that left last may still be about to give the lock back: wait for it, first to
-        // give it back, and then to leave the section (of RCU, or with preemption off) in which it
-        // does. `epoll` and `io_uring` forget a queue under RCU as well.
+        // The last caller to leave may still hold the lock. Wait until it has released the lock, and then
+        // until it has left the section around that (of RCU, or with preemption off). `epoll` and `io_uring`
+        // forget a queue under RCU as well.
         self.wake(Events::ALL);
         // SAFETY: Process context, and no lock is held.
         unsafe { bindings::synchronize_rcu() };

@@ -2,7 +2,7 @@
 
 //! Requests to have memory in the cache before it is read.
 //!
-//! They pay where pointers are followed for many objects: first ask for all of them, then read them, so
+//! They pay off where pointers are followed for many objects: first request all of them, then read them, so
 //! that the CPU waits for many cache lines at once.
 //!
 //! C header: [`include/linux/prefetch.h`](srctree/include/linux/prefetch.h).

@@ -2,13 +2,13 @@
 
 //! Files in `/proc`.
 //!
-//! A [`Dir`] and a [`File`] are there as long as the values that stand for them. Removing a file waits
+//! A [`Dir`] and a [`File`] exist in `/proc` as long as their Rust values do. Removing a file waits
 //! for calls that are inside its operations and releases what open files own. So no user can reach a
 //! module whose files are gone; open files answer with `EIO` from then on.
 //!
-//! That rests on the drop. Code that leaks a [`File`] by `mem::forget()` keeps the entry, whose
-//! operations are in the module's text: then the module must not be unloaded. Rust calls a leak safe
-//! and the `kernel` crate has the same limit for all that is registered.
+//! This relies on the drop. Code that leaks a [`File`] by `mem::forget()` keeps the entry, whose operations
+//! are in the module's text: then the module must not be unloaded. Rust calls a leak safe, and the `kernel`
+//! crate has the same limit for everything that is registered.
 //!
 //! C header: [`include/linux/proc_fs.h`](srctree/include/linux/proc_fs.h).
 
@@ -110,8 +110,8 @@ extern "C" {
     fn proc_remove(entry: *mut ProcDirEntry);
 }
 
-/// Checks that `name` names one entry. To `/proc`, a name with a slash is a path, and its owner would
-/// not be the owner of what is removed with it.
+/// Checks that `name` names one entry. To `/proc`, a name with a slash is a path: the entry could be in a
+/// directory of another owner, and be removed with it.
 fn check_name(name: &CStr) -> Result {
     let name = name.to_bytes();
     if name.is_empty()
@@ -173,8 +173,8 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        // SAFETY: By the type's invariant the entry is there until now. Each `File` in it holds a
-        // reference to the directory and is removed before it drops that.
+        // SAFETY: By the type's invariant the entry still exists. Each `File` in it holds a reference to the
+        // directory until the file has been removed.
         unsafe { proc_remove(self.0.as_ptr()) };
     }
 }
@@ -182,7 +182,7 @@ impl Drop for Dir {
 /// The operations of a file in `/proc`.
 ///
 /// All of them run in the context of the process that made the system call and may sleep. `data` is
-/// what the file itself owns, `file` what the open file does.
+/// what the file itself owns, `file` is what the open file owns.
 ///
 /// A file without [`size`](Self::size) is a stream: it has no position, and `lseek()` and `pread()`
 /// fail with `ESPIPE`. A read of it may sleep for as long as it likes, and so it cannot be spliced: the
@@ -197,8 +197,8 @@ pub(crate) trait FileOps: Sized + 'static {
     /// Called at `open()`.
     fn open(data: <Self::Data as ForeignOwnable>::Borrowed<'_>) -> Result<Self::OpenFile>;
 
-    /// Called for all that reads: `read()`, `readv()`, and, if it is no stream, `pread()`, `splice()` and
-    /// `sendfile()`. What it has copied to `reader` counts as read.
+    /// Called for every read: `read()`, `readv()`, and, unless the file is a stream, `pread()`, `splice()`
+    /// and `sendfile()`. What it copies to `reader` counts as read.
     fn read(
         data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
@@ -215,7 +215,7 @@ pub(crate) trait FileOps: Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Returns the number of bytes that there are to read, from which `SEEK_END` counts.
+    /// Returns the size in bytes of what there is to read. `SEEK_END` is relative to this size.
     fn size(
         _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         _file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
@@ -223,8 +223,8 @@ pub(crate) trait FileOps: Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called at `poll()`, `select()` and the like: registers the queues on which events are announced
-    /// and then returns those that there are.
+    /// Called at `poll()`, `select()` and the like: registers the queues on which events are announced, and
+    /// then returns the current events.
     fn poll(
         _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         _file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
@@ -233,8 +233,8 @@ pub(crate) trait FileOps: Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called once, before the file is removed: wakes all callers that sleep inside its operations, and
-    /// makes later ones return instead of sleeping. A caller that slept on would delay the removal.
+    /// Called once, before the file is removed: wakes all callers that sleep inside its operations, and makes
+    /// later ones return instead of sleeping. A caller that keeps sleeping would delay the removal.
     fn hang_up(_data: <Self::Data as ForeignOwnable>::Borrowed<'_>) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -244,8 +244,8 @@ pub(crate) trait FileOps: Sized + 'static {
 ///
 /// # Invariants
 ///
-/// `position` and `iov` are those of a read that is running. `copied` is how much has been copied to
-/// `iov`, which is how far that can be reverted.
+/// `position` and `iov` belong to a running read. `copied` is how much has been copied to `iov`, and so how
+/// much of it can be reverted.
 pub(crate) struct Reader<'a> {
     position: &'a mut bindings::loff_t,
     iov: &'a mut IovIterDest<'a>,
@@ -269,7 +269,8 @@ impl Reader<'_> {
         self.iov.len()
     }
 
-    /// Copies `bytes`, and returns how many of them fit where the user's memory is there.
+    /// Copies `bytes` as far as there is room and the user's memory can be written. Returns how many it
+    /// copied.
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> usize {
         let len = self.iov.copy_to_iter(bytes);
         // INVARIANT: That much more has been copied.
@@ -287,7 +288,7 @@ impl Reader<'_> {
         unsafe { bindings::iov_iter_revert(self.iov.as_raw(), len) };
     }
 
-    /// Copies from `content` what is at the file's position, and moves that.
+    /// Copies from `content` what is at the file's position, and advances the position.
     ///
     /// # Errors
     ///
@@ -311,7 +312,7 @@ impl Reader<'_> {
     }
 }
 
-/// A file in `/proc`. Dropping it waits until no operation of it runs, and none will any more.
+/// A file in `/proc`. Dropping it removes the file, and waits until none of its operations runs.
 ///
 /// # Invariants
 ///
@@ -320,7 +321,7 @@ impl Reader<'_> {
 pub(crate) struct File<T: FileOps> {
     entry: NonNull<ProcDirEntry>,
     data: *mut c_void,
-    /// Removing a directory removes what is in it, so it has to stay.
+    /// Removing a directory removes its entries, so the directory must outlive the file.
     _dir: Arc<Dir>,
     _ops: PhantomData<T>,
 }
@@ -348,8 +349,8 @@ impl<T: FileOps> File<T> {
         let data = data.into_foreign();
         let ops: &'static ProcOps = &Operations::<T>::TABLE;
 
-        // SAFETY: The name ends with NUL and is copied. `dir` is there as long as this file, and
-        // `ops` as long as the module. They are the ones that take `data` for what it is.
+        // SAFETY: The name ends with NUL and is copied. `dir` lives as long as this file, and `ops` as long
+        // as the module. The type of `data` is the one that `ops` expects.
         let entry = unsafe {
             proc_create_data(
                 name.as_char_ptr(),
@@ -360,7 +361,7 @@ impl<T: FileOps> File<T> {
             )
         };
         let Some(entry) = NonNull::new(entry) else {
-            // SAFETY: It comes from `into_foreign()` above, and no file has got it.
+            // SAFETY: It comes from `into_foreign()` above, and there is no entry that uses it.
             drop(unsafe { T::Data::from_foreign(data) });
             return Err(ENOMEM);
         };
@@ -378,18 +379,18 @@ impl<T: FileOps> File<T> {
 impl<T: FileOps> Drop for File<T> {
     fn drop(&mut self) {
         if T::HAS_HANG_UP {
-            // SAFETY: By the type's invariant it comes from `into_foreign()`, and goes only below.
+            // SAFETY: By the type's invariant it comes from `into_foreign()`, and is taken back only below.
             T::hang_up(unsafe { <T::Data as ForeignOwnable>::borrow(self.data.cast()) });
         }
         // SAFETY: By the type's invariant the entry is there until now.
         unsafe { proc_remove(self.entry.as_ptr()) };
-        // SAFETY: By the type's invariant it comes from `into_foreign()`. All that borrowed it was
-        // an operation of the entry, and `proc_remove()` has waited for those.
+        // SAFETY: By the type's invariant it comes from `into_foreign()`. Only operations of the entry
+        // borrowed it, and `proc_remove()` has waited for them.
         drop(unsafe { T::Data::from_foreign(self.data.cast()) });
     }
 }
 
-/// Returns the error of a read or write for C. There, `EIOCBQUEUED` means that the call goes on:
+/// Returns the error of a read or write for C. To C, `EIOCBQUEUED` means that the call is still running:
 /// `read()` calls `BUG()` on it, and asynchronous callers wait for a completion that never comes.
 fn errno(error: Error) -> c_int {
     let error = if error == EIOCBQUEUED { EIO } else { error };
@@ -398,10 +399,9 @@ fn errno(error: Error) -> c_int {
 
 /// The functions that C calls for a [`File`].
 ///
-/// What all of them rely on: procfs calls the operations of an entry only between its creation and
-/// the end of `proc_remove()`; `i_private` of the inode is the `data` of `proc_create_data()`; it
-/// calls `proc_open` once for each open file, before all others, and, where that succeeded,
-/// `proc_release` once, after all others.
+/// All of them rely on this: procfs calls the operations of an entry only between its creation and the end of
+/// `proc_remove()`. `i_private` of the inode is the `data` of `proc_create_data()`. procfs calls `proc_open`
+/// once for each open file, before all others, and, if it succeeded, `proc_release` once, after all others.
 struct Operations<T>(PhantomData<T>);
 
 impl<T: FileOps> Operations<T> {
@@ -445,10 +445,10 @@ impl<T: FileOps> Operations<T> {
     ///
     /// # Safety
     ///
-    /// `inode` belongs to a [`File<T>`], in an operation of which we are during `'a`.
+    /// `inode` belongs to a [`File<T>`], one of whose operations runs during `'a`.
     unsafe fn data<'a>(inode: *const bindings::inode) -> <T::Data as ForeignOwnable>::Borrowed<'a> {
-        // SAFETY: `i_private` is what `File::new()` gave, and is there until `proc_remove()` has
-        // waited for the operation.
+        // SAFETY: `i_private` is what `File::new()` passed, and is valid until `proc_remove()` has waited for
+        // the operation.
         unsafe { <T::Data as ForeignOwnable>::borrow((*inode).i_private.cast()) }
     }
 
@@ -477,7 +477,7 @@ impl<T: FileOps> Operations<T> {
                 // them yet.
                 unsafe { (*file).private_data = open_file.into_foreign().cast() };
                 if !T::HAS_SIZE {
-                    // SAFETY: The file is being opened. It never fails.
+                    // SAFETY: The file is being opened. `stream_open()` never fails.
                     unsafe { bindings::stream_open(inode, file) };
                 }
                 0
@@ -510,7 +510,7 @@ impl<T: FileOps> Operations<T> {
         _pos: *mut bindings::loff_t,
     ) -> isize {
         let iter = Opaque::<bindings::iov_iter>::uninit();
-        // SAFETY: `iter` is valid for writes. The address is looked at when it is copied to.
+        // SAFETY: `iter` is valid for writes. The user address is only used by a checked copy.
         let error = unsafe {
             bindings::import_ubuf(bindings::ITER_DEST as c_int, buf.cast(), count, iter.get())
         };
@@ -606,7 +606,7 @@ impl<T: FileOps> Operations<T> {
 
     /// # Safety
     ///
-    /// `file` is an open [`File<T>`], and `table` that of a poll of it.
+    /// `file` is an open [`File<T>`], and `table` belongs to a poll of it.
     unsafe extern "C" fn poll(
         file: *mut bindings::file,
         table: *mut bindings::poll_table,

@@ -2,9 +2,9 @@
 
 //! Processes: their identity, their numbers, and their CPU time.
 //!
-//! [`kernel::task::Task`] is one thread and pins its whole `task_struct`. A [`Process`] is a thread
-//! group and pins only the `struct pid` that names it, as a pidfd does: `exec` by any thread and the
-//! end of the first thread leave it as it is, and a later owner of the same number has another one.
+//! [`kernel::task::Task`] is one thread and pins its whole `task_struct`. A [`Process`] is a thread group and
+//! pins only its `struct pid`, as a pidfd does. It stays the same when any thread calls `exec` or the first
+//! thread ends. A later process with the same number has a different `struct pid`.
 //!
 //! C headers: [`include/linux/pid.h`](srctree/include/linux/pid.h),
 //! [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h).
@@ -35,8 +35,8 @@ use kernel::{
     task::Task, //
 };
 
-/// What a PID namespace that nothing else holds keeps in memory, in bytes: its caches, its user
-/// namespace and the like, about.
+/// About how many bytes a PID namespace pins if nothing else holds it: its caches, its user namespace and the
+/// like.
 const NAMESPACE_SIZE: usize = 4096;
 
 /// A counted reference to the identity of a process.
@@ -58,8 +58,8 @@ impl Process {
     /// Looks up the processes with these `numbers` in the PID namespace of `current`. A number of
     /// a thread names its process.
     ///
-    /// The result has [`None`] for each number that is not in use, for each process that has exited (a
-    /// zombie has), and for what `numbers` has beyond `N`.
+    /// The result has [`None`] for each number that is not in use, for each process that has exited (a zombie
+    /// has), and in the places after the last number. Numbers after the first `N` are ignored.
     ///
     /// Each step is done for all numbers before the next one, so that the CPU waits for many cache
     /// lines at once.
@@ -151,8 +151,9 @@ impl Process {
         })
     }
 
-    /// Returns whether the process has exited, in the sense of a pidfd: its last thread has, be it
-    /// reaped or not. A last thread that is a zombie of its tracer delays this.
+    /// Returns whether the process has exited, in the sense of a pidfd: its last thread has exited, whether
+    /// it has been reaped or not. A thread other than the first that stays a zombie for its tracer delays
+    /// this.
     ///
     /// Context: any but interrupts.
     pub(crate) fn has_exited(&self) -> bool {
@@ -209,15 +210,15 @@ impl Process {
         NamespaceId(upids[upids.len() - 1].ns)
     }
 
-    /// Returns the size in bytes of what only this reference may still keep once the process has been
-    /// reaped: its `struct pid`, without the namespace that this pins.
+    /// Returns the size in bytes of the `struct pid`, which may stay allocated only for this reference once
+    /// the process has been reaped. The namespace that it pins is not included.
     ///
     /// Context: any.
     pub(crate) fn pid_size(&self) -> usize {
         size_of::<bindings::pid>() + size_of_val(self.upids())
     }
 
-    /// Returns that size for a process in a PID namespace that is so many levels below the initial one.
+    /// Returns [`pid_size`](Self::pid_size) for a PID namespace that is `level` levels below the initial one.
     pub(crate) const fn pid_size_at(level: usize) -> usize {
         size_of::<bindings::pid>() + (level + 1) * size_of::<bindings::upid>()
     }
@@ -271,8 +272,8 @@ impl Drop for Process {
     }
 }
 
-/// The identity of a PID namespace, for comparisons. It keeps nothing: once the namespace is gone,
-/// another one may be equal to it.
+/// The identity of a PID namespace, for comparisons. It pins nothing: once the namespace is gone, a new one
+/// may have the same identity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NamespaceId(*mut bindings::pid_namespace);
 
@@ -292,7 +293,7 @@ impl NamespaceId {
 
     /// Returns a number to hash by.
     pub(crate) fn key(self) -> usize {
-        // Namespaces come from a cache of their own, so the lower bits are alike.
+        // All namespaces come from one slab cache, so the lower bits are alike.
         self.0 as usize >> 6
     }
 }
@@ -301,16 +302,16 @@ impl NamespaceId {
 ///
 /// # Invariants
 ///
-/// `leader` points at the first thread of a process, which is valid as long as the RCU read lock of
-/// `'rcu`, which is held.
+/// `leader` points at the first thread of a process. The RCU read lock is held during `'rcu`, and keeps the
+/// thread valid.
 pub(crate) struct ThreadGroup<'rcu> {
     leader: NonNull<bindings::task_struct>,
     _rcu: PhantomData<&'rcu rcu::Guard>,
 }
 
 impl ThreadGroup<'_> {
-    /// Asks for the memory that [`prefetch_signal`](Self::prefetch_signal) and
-    /// [`cpu_time`](Self::cpu_time) read of the first thread.
+    /// Prefetches what [`prefetch_signal`](Self::prefetch_signal) and [`cpu_time`](Self::cpu_time) read of
+    /// the first thread.
     #[inline]
     pub(crate) fn prefetch_leader(&self) {
         let leader = self.leader.as_ptr();
@@ -321,7 +322,7 @@ impl ThreadGroup<'_> {
         }
     }
 
-    /// Asks for the memory that [`cpu_time`](Self::cpu_time) reads of what all threads share.
+    /// Prefetches what [`cpu_time`](Self::cpu_time) reads of the data that all threads share.
     #[inline]
     pub(crate) fn prefetch_signal(&self) {
         let signal = self.signal();
@@ -363,8 +364,8 @@ impl ThreadGroup<'_> {
     }
 }
 
-/// A process at the moment of its exit, when nothing of it changes any more but what its first thread
-/// still runs, if that is the one that is exiting.
+/// A process at the moment of its exit. Nothing in it changes any more, except the CPU time of its first
+/// thread if that is the thread that is exiting.
 ///
 /// # Invariants
 ///
@@ -389,9 +390,9 @@ impl<'a> ExitedGroup<'a> {
 
     /// Returns the CPU time of the process at its end.
     ///
-    /// The first thread is the one that is exiting, unless it had ended before, and will run for some
-    /// microseconds more. The result pins it to find out, but only if `may_pin`: else it lacks what the
-    /// thread has run since it was last accounted for.
+    /// The exiting thread is the first one, unless that ended before, and still runs for some microseconds.
+    /// If `may_pin`, the result pins the thread to get its final time later. Otherwise the result lacks what
+    /// the thread has run since it was last accounted for.
     ///
     /// Context: any.
     pub(crate) fn final_time(&self, may_pin: bool) -> FinalTime {
@@ -413,15 +414,15 @@ impl<'a> ExitedGroup<'a> {
 
 /// The CPU time of a process that has exited.
 pub(crate) struct FinalTime {
-    /// In nanoseconds, without that of `leader`.
+    /// In nanoseconds, without the time of `leader`.
     nsec: u64,
     /// The first thread, until it is off its CPU and so accounted for.
     leader: Option<ARef<Task>>,
 }
 
 impl FinalTime {
-    /// Returns whether the first thread still runs. When it does not, it was preempted, or has run its
-    /// last instruction; `wait4()` reports the same time then.
+    /// Returns whether the first thread still runs. If not, it was preempted, or has run its last
+    /// instruction; `wait4()` then reports the same time as we do.
     ///
     /// Context: any.
     pub(crate) fn is_running(&self) -> bool {
@@ -466,8 +467,8 @@ impl FinalTime {
     }
 }
 
-/// Returns the first task of `pid` by the type of ID `kind`: what `pid_task()` does, in line, since an
-/// update does it for each process.
+/// Returns the first task of `pid` by the type of ID `kind`. This is `pid_task()`, but inline, since an
+/// update calls it for each process.
 ///
 /// # Safety
 ///
@@ -479,7 +480,7 @@ unsafe fn first_task(
     kind: bindings::pid_type,
 ) -> Option<NonNull<bindings::task_struct>> {
     let kind = kind as usize;
-    // SAFETY: By the caller's promise `pid` is valid. The list is one for RCU.
+    // SAFETY: By the caller's promise `pid` is valid. The list is an RCU list.
     let link = unsafe { read_once(&raw const (*pid.as_ptr()).tasks[kind].first) };
     if link.is_null() {
         return None;
@@ -491,7 +492,7 @@ unsafe fn first_task(
     })
 }
 
-/// Returns what `pidfd_poll()` asks: has the leader exited, and is there no other thread any more?
+/// Returns whether the leader has exited and no other thread is left, as `pidfd_poll()` checks it.
 ///
 /// # Safety
 ///
@@ -504,16 +505,16 @@ unsafe fn is_last_and_dead(leader: NonNull<bindings::task_struct>) -> bool {
         if read_once(&raw const (*leader).exit_state) == 0 {
             return false;
         }
-        // The list is read after the state. A leader that starts a thread and then exits does both under
-        // `tasklist_lock`, so the thread is in the list that we read now. The other order could find the
-        // list of before and the state of after, and take a process that runs on for one that has exited.
+        // Read the list after the state. A leader that starts a thread and then exits does both under
+        // `tasklist_lock`, so the list that we read now has the thread. In the other order, we could see the
+        // old list and the new state, and take a running process for one that has exited.
         read_barrier();
         let next_thread = read_once(&raw const (*leader).thread_node.next);
         core::ptr::eq(next_thread, &raw const (*(*leader).signal).thread_head)
     }
 }
 
-/// Returns whether a thread of `signal` has not begun to exit.
+/// Returns whether `signal` has a thread that has not begun to exit.
 ///
 /// # Safety
 ///
@@ -542,8 +543,7 @@ unsafe fn sum_exec_runtime(
 
     // SAFETY: As above; this only computes an address.
     let head = unsafe { &raw mut (*signal).thread_head };
-    // SAFETY: The list is one for RCU: it leads to tasks that stay allocated as long as the RCU read
-    // lock is held.
+    // SAFETY: The list is an RCU list: its tasks stay allocated as long as the RCU read lock is held.
     let (mut node, last) = unsafe {
         (
             read_once(&raw const (*head).next),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Raw spin locks: on a kernel with `PREEMPT_RT`, too, their holder is not preempted.
+//! Raw spin locks. Their holder is not preempted, even on a kernel with `PREEMPT_RT`, unless that is for one
+//! CPU.
 //!
 //! There a [`kernel::sync::SpinLock`] is a mutex that sleeps. Its holder is preempted like any task, and
 //! only real-time and deadline waiters boost it. So a caller can wait until the scheduler runs a holder of
@@ -22,10 +23,11 @@ use kernel::{
 /// A lock that is taken like `raw_spin_lock()`: with preemption disabled.
 pub(crate) type RawSpinLock<T> = Lock<T, RawSpinLockBackend>;
 
-/// A lock that is taken like `raw_spin_lock_irqsave()`: with interrupts disabled, too. For data that a
-/// callback uses which the kernel calls with interrupts disabled.
+/// A lock that is taken like `raw_spin_lock_irqsave()`: with interrupts disabled, too. For data that is used
+/// by a callback which the kernel calls with interrupts disabled.
 ///
-/// On a kernel for one CPU, interrupts stay enabled: an interrupt handler that takes a held lock spins for ever.
+/// On a kernel for one CPU, interrupts stay enabled: an interrupt handler that takes a held lock spins for
+/// ever.
 pub(crate) type RawSpinLockIrqSave<T> = Lock<T, RawSpinLockIrqSaveBackend>;
 
 /// Creates a [`RawSpinLock`] or [`RawSpinLockIrqSave`] with the given name and a lock class of its own.
@@ -99,12 +101,13 @@ mod c {
     }
 }
 
-// Unless both symbols are set, a lock is a `spinlock_t`, which helpers of the kernel crate take and release. It
-// sleeps only on a kernel with `PREEMPT_RT` for one CPU: with `CONFIG_SMP`, `PREEMPT_RT` sets the other symbol.
+// Unless both symbols are set, a lock is a `spinlock_t`, which helpers of the kernel crate take and release.
+// It sleeps only on a kernel with `PREEMPT_RT` for one CPU: with `CONFIG_SMP`, `PREEMPT_RT` sets the other
+// symbol.
 //
 // On a kernel for one CPU, a `spinlock_t` has no state, so its holder could take it a second time. `is_held`
-// makes that spin, as with more CPUs. Interrupts stay enabled there: Linux 7.2 has no function to disable them
-// that the module can call.
+// makes that spin, as with more CPUs. Interrupts stay enabled there: Linux 7.2 has no function to disable
+// them that the module can call.
 #[cfg(not(all(CONFIG_SMP, CONFIG_UNINLINE_SPIN_UNLOCK)))]
 mod c {
     use super::*;

@@ -2,20 +2,19 @@
 
 //! The registered processes.
 //!
-//! They are in one list under one spin lock, in blocks: a block is what one hold of the lock looks at. Writers
-//! append to the last block. Updates and readers walk from block to block. No caller waits for another one
-//! that can be preempted: the lock is a raw one, and what may wait is done without it.
+//! They are in one list of blocks, under one spin lock. One hold of the lock looks at one block. Writers
+//! append to the last block. Updates and readers walk from block to block. No caller waits for another that
+//! can be preempted: the lock is a raw one, and what may wait is done without it.
 //!
-//! So a write has two steps. Under the lock, it appends registrations, which nobody sees yet. Then it starts
-//! their watches, each under the lock of its process's wait queue, and removes those that were refused: a
-//! process is registered once, and a second watch on its exit is refused. Readers show a registration from
-//! the start of its watch on. The lines of two writes at once are in the order of their first steps.
+//! So a write has two steps. Under the lock, it appends registrations, which no reader shows yet. Then it
+//! starts their watches, each under the lock of its process's wait queue, and removes the registrations whose
+//! watch is refused: a process has at most one watch, and so one registration. Readers show a registration
+//! once its watch has started. If two writes race, their lines are in the order of their first steps.
 //!
-//! A registration stays where it is until an update finds that its process has exited, since the wait
-//! queue of the process points at it. So exits leave holes. A block goes when its last registration
-//! does: at worst, one process that lives keeps a block, which is less than a tenth of what the kernel
-//! spends on the process itself. A block is charged to the writer that needed it. Writers that use the
-//! room that is left in it pay nothing.
+//! A registration stays where it is until an update finds that its process has exited, since the wait queue
+//! of the process points at it. So exits leave holes. A block is freed with its last registration: at worst,
+//! one live process keeps a block, which is less than a tenth of what the kernel spends on the process
+//! itself. A block is charged to the writer that needed it. Later writers use its free slots at no charge.
 
 #![forbid(unsafe_code)]
 
@@ -97,7 +96,7 @@ struct Registration {
     watch: ExitWatch<Updates>,
     /// The number in the initial PID namespace, which most readers are in.
     number: u32,
-    /// Whether all threads have ended, though a tracer may still delay the exit. Reads do not show it then.
+    /// Whether all threads have ended. Reads skip the process then, even if a tracer still delays the exit.
     is_over: AtomicBool,
     /// The CPU time at the latest update, in nanoseconds.
     cpu_time: AtomicU64,
@@ -152,8 +151,8 @@ impl Registration {
 pub(crate) struct Spare(KVec<NewBlock<Registration, BLOCK_LEN>>);
 
 impl Spare {
-    /// Allocates the blocks that `count` registrations need at most. One is not allocated ahead, since
-    /// most often there is room for it.
+    /// Allocates the blocks that `count` registrations need at most. For a single one it allocates nothing,
+    /// since the last block mostly has room.
     ///
     /// Context: may sleep.
     ///
@@ -181,9 +180,10 @@ impl Spare {
 pub(crate) struct Registry {
     #[pin]
     list: BlockList<Registration, BLOCK_LEN>,
-    /// How many periods have begun in which something is registered. Changes under the lock of the list.
+    /// The number of periods so far. One begins when a writer finds the list empty, under the lock of the
+    /// list.
     periods: AtomicU64,
-    /// For how many of them the timer has been started.
+    /// The latest period for which the timer has been started.
     periods_started: AtomicU64,
     /// What the processes that have exited since the latest update pin, in bytes.
     exited: AtomicUsize,
@@ -218,8 +218,8 @@ impl Registry {
         }))
     }
 
-    /// Registers `processes` in their order, up to the first one that is [`None`] or has exited. Those
-    /// that are registered already stay as they are. Returns how many that are.
+    /// Registers `processes` in their order, up to the first one that is [`None`] or has exited, and returns
+    /// how many that are. Those that are registered already stay as they are, and count.
     ///
     /// Context: may sleep.
     ///
@@ -283,10 +283,11 @@ impl Registry {
 
     /// Reads the CPU time of every process, and drops those that have exited.
     ///
-    /// Context: may sleep; must not be called by two at once.
+    /// Context: may sleep; must not run twice at the same time.
     fn update(&self) {
         let mut walk = self.list.walk();
-        // Of each registration that is seen, the time, or nothing if all threads have exited.
+        // For each slot: `None` if no registration was seen there, `Some(None)` if all of its threads have
+        // exited, else its time.
         let mut times = [None; BLOCK_LEN];
         loop {
             // Each step is done for a whole block before the next one, so that the CPU waits for many
@@ -324,8 +325,8 @@ impl Registry {
             // A process without live threads has exited, or is about to.
             let mut may_remove = false;
             for (index, registration) in visit.iter_from(0) {
-                // It is the one that was seen, since only an update removes what is registered. What has come
-                // meanwhile is for the next update.
+                // This is the registration that was seen, since only updates remove registrations. Those
+                // added meanwhile are for the next update.
                 if let Some(time) = times[index] {
                     registration.set_time(time);
                     may_remove |= time.is_none();
@@ -353,7 +354,7 @@ impl Registry {
     /// [`ENOMEM`] if there is no memory, or the reader's cgroup may not have more.
     pub(crate) fn text(&self, ns: &PidNamespace) -> Result<KVVec<u8>> {
         let is_initial = NamespaceId::of(ns).is_initial();
-        // The initial namespace sees all of them. Others let the text grow as it does.
+        // The initial namespace sees all processes. For other namespaces, the text grows as needed.
         let expected = if is_initial {
             self.list.len() * USUAL_LINE
         } else {
@@ -362,7 +363,7 @@ impl Registry {
         let mut text = KVVec::with_capacity(expected, gfp::user_account())?;
         let mut lines = Lines::<BLOCK_LEN>::new();
         let mut walk = self.list.walk();
-        // Where to go on in the block at which the walk stands, if it is not done.
+        // Where to go on in the walk's current block, if it is not done.
         let mut rest = None;
         let mut numbers = [0; BLOCK_LEN];
         let mut times = [0; BLOCK_LEN];

@@ -13,9 +13,8 @@ use kernel::{
 ///
 /// Returns the flags for [`unlock_irqrestore`].
 ///
-/// With `PREEMPT_RT` a `spinlock_t` sleeps and leaves interrupts enabled, as in C. On a kernel for one CPU
-/// there is no other CPU, and no interrupt handler takes a lock that this module takes: it is enough to
-/// disable preemption.
+/// With `PREEMPT_RT` a `spinlock_t` sleeps and leaves interrupts enabled, as in C. On a kernel for one CPU it
+/// is enough to disable preemption, since no interrupt handler takes a lock that this module takes.
 ///
 /// # Safety
 ///

@@ -56,7 +56,7 @@ pub(crate) struct StatusFile;
 /// An open status file.
 #[pin_data]
 pub(crate) struct OpenStatus {
-    /// What reads show, once there was one.
+    /// What reads show. There is none before the first read or seek from the end.
     #[pin]
     snapshot: RawSpinLock<Option<Snapshot>>,
 }
@@ -101,8 +101,8 @@ impl OpenStatus {
     }
 }
 
-/// Registers the processes of `pids`, `N` at once, and returns how many bytes of their text count as
-/// written: `all` of them, unless one of them has exited or never was.
+/// Registers the processes of `pids`, `N` at once, and returns how many bytes of the text count as written:
+/// `all`, unless one of the processes has exited or never existed.
 fn register<const N: usize>(
     updates: ArcBorrow<'_, Updates>,
     pids: &[Pid],
@@ -134,7 +134,7 @@ fn register<const N: usize>(
 ///
 /// # Errors
 ///
-/// [`EINVAL`] or [`ERANGE`] if a part of it is no PID; [`EINVAL`] if there is none.
+/// [`EINVAL`] or [`ERANGE`] if a part of `text` is not a PID; [`EINVAL`] if there is no PID.
 fn parse(text: &[u8], pids: &mut [Pid]) -> Result<usize> {
     let mut count = 0;
     for pid in Pids::new(text) {
@@ -194,7 +194,7 @@ impl FileOps for StatusFile {
             (&mut short[..len], &mut few[..])
         } else {
             long = KVec::from_elem(0, len, gfp::user_account())?;
-            // A PID takes two bytes with the white space behind it.
+            // A PID takes at least two bytes with the white space behind it.
             many = KVVec::from_elem(Pid::default(), len.div_ceil(2), gfp::user_account())?;
             (&mut long[..], &mut many[..])
         };
@@ -206,7 +206,7 @@ impl FileOps for StatusFile {
         } else {
             pid_list::up_to_last_space(text).ok_or(EINVAL)?
         };
-        // Nothing is registered unless all of it is good.
+        // Nothing is registered unless the whole list is valid.
         let count = parse(list, pids)?;
         let written = if count == 1 {
             register::<1>(updates, &pids[..count], list.len())?

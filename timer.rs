@@ -43,12 +43,12 @@ use kernel::{
 
 /// What is done periodically.
 pub(crate) trait Job: Send + Sync + 'static {
-    /// Does it once. Runs on the work queue, so it may sleep; never twice at the same time. Returns whether
-    /// there is somebody to tell.
+    /// Does it once. Runs on the work queue, so it may sleep; never runs twice at the same time. Returns
+    /// whether there are waiters for [`announce`](Self::announce).
     fn run(&self) -> bool;
 
-    /// Tells those who wait for a run. Runs on the work queue, too, but no run waits for it: it may take as
-    /// long as users make it.
+    /// Tells the waiters that a run is done. Runs on the work queue, too, but no run waits for it, so it may
+    /// take as long as users make it take.
     fn announce(&self);
 
     /// Returns whether there is nothing to do until the next [`Periodic::start`].
@@ -110,7 +110,7 @@ impl<J: Job> Periodic<J> {
     ///
     /// Context: any.
     pub(crate) fn start(self: ArcBorrow<'_, Self>) {
-        // An error means that this is about to happen anyway, or never.
+        // An error means that the work is queued already, or disabled.
         let _ = self.queue.enqueue::<Arc<Self>, ARM>(self.into());
     }
 
@@ -120,7 +120,7 @@ impl<J: Job> Periodic<J> {
     ///
     /// Context: any.
     pub(crate) fn run_soon(self: ArcBorrow<'_, Self>) {
-        // An error means that a run is waiting for its turn already, or that none will come.
+        // An error means that the work is queued already, or disabled.
         let _ = self.queue.enqueue::<Arc<Self>, RUN>(self.into());
     }
 }
@@ -143,7 +143,7 @@ impl<J: Job> WorkItem<RUN> for Periodic<J> {
 
     fn run(this: Arc<Self>) {
         if this.job.run() {
-            // An error means that it is about to happen anyway, or never.
+            // An error means that the work is queued already, or disabled.
             let _ = this.queue.enqueue::<Arc<Self>, ANNOUNCE>(this.clone());
         }
         let mut armed = this.armed.lock();
@@ -176,10 +176,10 @@ impl<J: Job> WorkItem<ANNOUNCE> for Periodic<J> {
     }
 }
 
-/// The owner of a [`Periodic`]. Dropping this ends first the timer, and waits for its callback, and
-/// then the work. From then on [`Periodic::start`] and [`Periodic::run_soon`] do nothing.
+/// The owner of a [`Periodic`]. Dropping this cancels the timer, waits for its callback, and then ends the
+/// work items. From then on [`Periodic::start`] and [`Periodic::run_soon`] do nothing.
 ///
-/// There is no [`Periodic`] without one: an armed timer keeps itself alive.
+/// Only this creates a [`Periodic`], since an armed timer keeps itself alive.
 ///
 /// Context: dropped where sleeping is allowed.
 pub(crate) struct Ticking<J: Job>(Arc<Periodic<J>>);

@@ -26,11 +26,11 @@ use kernel::{
 
 /// A work queue that is destroyed when it is dropped. All work that was queued runs before that.
 ///
-/// It gives no access to [`Queue`], which has delayed work: `destroy_workqueue()` does not wait for
-/// that.
+/// It gives no access to [`Queue`], which has delayed work: `destroy_workqueue()` does not wait for delayed
+/// work.
 ///
-/// Context: created and dropped where sleeping is allowed. A work item of the queue must not drop it,
-/// since it would wait for its own end: see [`disable_sync`].
+/// Context: created and dropped where sleeping is allowed. A work item of the queue must not drop the queue,
+/// since it would wait for itself: see [`disable_sync`].
 ///
 /// # Invariants
 ///
@@ -63,7 +63,7 @@ impl OwnedQueue {
         Ok(Self(NonNull::new(queue).ok_or(ENOMEM)?))
     }
 
-    /// Queues a work item. It comes back if it is queued already, or disabled.
+    /// Queues a work item. Returns the item if it is queued already, or disabled.
     ///
     /// Context: any.
     pub(crate) fn enqueue<W, const ID: u64>(&self, work: W) -> W::EnqueueOutput
@@ -83,10 +83,10 @@ impl Drop for OwnedQueue {
     }
 }
 
-/// Ends a work item: waits until it runs no more, and has attempts to queue it fail from then on.
-/// It does not run for an earlier attempt, either.
+/// Ends a work item: cancels it if it is queued, waits until it runs no more, and makes later attempts to
+/// queue it fail.
 ///
-/// Context: sleeps. Not for the work item itself.
+/// Context: sleeps. The work item must not call this for itself.
 pub(crate) fn disable_sync<T, const ID: u64>(owner: ArcBorrow<'_, T>)
 where
     T: HasWork<T, ID> + WorkItem<ID, Pointer = Arc<T>>,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What scripts/bench-table and scripts/soak-table share: texts that are made from data, between markers of a document."""
+"""Shared by bench-table, soak-table and tested-table: put texts made from data between markers of a document."""
 
 import re
 import sys

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls on the file at random, each compared with what the model of the contract says of it.
+//! Random calls on the file, each compared with a model of the contract.
 //!
-//! All that happens follows from the seed; one that has found something finds it again.
+//! The seed determines all calls: a seed that has found a bug finds it again.
 
 mod memory;
 mod model;

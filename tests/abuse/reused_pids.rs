@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Numbers that change hands as fast as can be, under readers that look at them all the while.
+//! PIDs that are reused as fast as possible, while readers keep looking at them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

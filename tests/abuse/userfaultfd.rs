@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Readers and writers that block inside the module for any length of time: in a page fault that
-//! userfaultfd catches and never answers.
+//! userfaultfd catches, and answers only at the end.
 //!
 //! C header: `include/uapi/linux/userfaultfd.h`.
 

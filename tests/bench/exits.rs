@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the exit of a process costs, and what reading of it does.
+//! The cost of the exit of a process, and of reading its line.
 
 use std::fs::File;
 use std::io::ErrorKind;

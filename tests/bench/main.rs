@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counts what mp1, its C twin and what one would use without a module cost, in executed instructions.
+//! Counts the instructions that mp1, its C twin and the alternatives without a module execute.
 //!
 //! Runs in a machine whose time stamp counter counts instructions (QEMU's `-icount shift=0`), with the
 //! modules beside it. Prints one figure a line, tab separated: figure, subject, number of

@@ -4,9 +4,9 @@
 //! natively: on User Mode Linux.
 //!
 //! The machine does other things meanwhile, so a time by itself says little. mp1, the twin and the
-//! floor are measured in turns, many rounds within one boot, and what counts is the ratio of two of
-//! them in a round, and how much it varies between the rounds. mp1 as it was at another commit takes
-//! part if it is there.
+//! floor are measured in turns, in many rounds within one boot. What counts is the ratio of two of them
+//! within a round, and how much this ratio varies between rounds. The mp1 of another commit takes part if
+//! it was built.
 //!
 //! A system call of User Mode Linux costs far more than a registration, so one `writev` registers many
 //! processes: the module's write is called for each vector.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What two processors do at once, of what one does: registrations, and reads.
+//! The throughput of two processors relative to one: registrations, and reads.
 //!
-//! Runs in a machine with two processors, by the clock; so the figures are as good as the machine is
-//! quiet, and on emulated processors they tell of contention, not of caches.
+//! Measures time, on a machine with two processors. So the figures need a quiet machine, and on emulated
+//! processors they show contention, not caches.
 
 use std::fs::File;
 use std::hint::black_box;

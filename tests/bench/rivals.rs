@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What one would do without a module, and what needs no privilege: a file of `/proc` for each process,
-//! or the kernel's own clock of each process.
+//! The alternatives that need neither a module nor a privilege: a file in `/proc`, or the kernel's own CPU
+//! clock, for each process.
 
 use std::fs::File;
 use std::io::Error;

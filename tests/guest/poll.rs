@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Waiting for updates of the status file: readable and writable always, and of priority after an update.
+//! Waiting for updates of the status file: always readable and writable, with priority data after an update.
 
 use std::fs::File;
 use std::io::{Read, Seek};

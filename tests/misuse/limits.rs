@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What safe Rust does not refuse, and does harm: README.md says which.
+//! Misuses that do harm and that safe Rust does not refuse: see README.md.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's structures, as far as the module's files read them, of variables of loom; and what the
-//! kernel's C code does to them.
+//! The kernel's structures, as far as the module's files read them, built from loom's variables; and what
+//! the kernel's C code does to them.
 
 #![allow(non_camel_case_types, reason = "the names of C")]
 #![allow(non_upper_case_globals, reason = "the names of C")]

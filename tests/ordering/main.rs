@@ -2,8 +2,8 @@
 
 //! What the module does without a lock, in the orders that a memory model allows.
 //!
-//! loom runs each model with the interleavings of its threads, and has a read return each older value that
-//! C11 lets it return. `docs/ordering.md` tells how that relates to the kernel's model. There are two kinds
+//! loom runs each model with the interleavings of its threads, and lets a read return any older value that
+//! C11 allows. `docs/ordering.md` tells how that relates to the kernel's model. There are two kinds
 //! of models:
 //!
 //! - `seqlock.rs` and `process.rs` are the module's own, compiled for the host; what they read is laid out

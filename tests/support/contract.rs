@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a write means, written down once more and in another way than the module does it.
+//! What a write means: a second implementation, independent of the module's.
 
 use nix::errno::Errno;
 

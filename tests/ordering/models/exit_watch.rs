@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A watch against the exit of its process. `ExitWatch::add()`: either the callback comes or the watch is
-//! refused, never both and never neither. And the drop, which takes no lock if the callback was there.
+//! A watch that races with the exit of its process. In `ExitWatch::add()`, either the callback runs or the
+//! watch is refused, never both and never neither. The drop takes no lock after the callback has run.
 
 use crate::at_once;
 use loom::cell::UnsafeCell;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Waiters of a `PollQueue` against what they wait for. Whoever misses the event is woken.
+//! Waiters of a `PollQueue` that race with their event. A waiter that misses the event is woken.
 
 use crate::at_once;
 use loom::sync::{
