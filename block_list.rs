@@ -47,7 +47,7 @@ use pin_init::InPlaceWrite;
 ///   the list.
 /// - Only the holder of the lock uses the links and the state of a block.
 /// - Each pin of a block belongs to a walk of this list that is at the block, or to an [`Added`] of the
-///   block. A block without elements has at least one pin.
+///   block, which may have been forgotten. A block without elements has at least one pin.
 #[pin_data(PinnedDrop)]
 pub(crate) struct BlockList<T: 'static, const N: usize> {
     #[pin]
@@ -336,8 +336,8 @@ impl<'a, T: Send + Sync, const N: usize> Locked<'a, T, N> {
     /// Adds elements to the end, as many as fit in one block: the last block or, if that is full, one of
     /// `spare`. Returns [`None`] if the last block is full and `spare` is empty. Releases the lock.
     ///
-    /// `elements` and their initialisers are called with the lock held: they must not sleep, allocate, free,
-    /// or use the list.
+    /// `elements`, their initialisers and their drops run with the lock held: they must not sleep, allocate,
+    /// free, or use the list.
     pub(crate) fn append<I: PinInit<T>>(
         mut self,
         spare: &mut KVec<NewBlock<T, N>>,
@@ -352,7 +352,8 @@ impl<'a, T: Send + Sync, const N: usize> Locked<'a, T, N> {
             Some(block) => block,
             None => self.push_back(spare.pop()?),
         };
-        // SAFETY: The list is locked, so the state of its blocks is ours.
+        // SAFETY: The list is locked, so the state of its blocks is ours. The caller's code that runs below cannot
+        // get at it: each access takes the lock, and would spin.
         let state = unsafe { &mut *(*block.as_ptr()).state.get() };
         let start = state.used;
         for element in elements.into_iter().take(N - start) {
@@ -585,7 +586,8 @@ impl<T, const N: usize> PinnedDrop for BlockList<T, N> {
             let Some(block) = (unsafe { head.after(None) }) else {
                 return;
             };
-            // INVARIANT: No other code has the list, so this is the only pin.
+            // INVARIANT: No other code has the list. Pins that are left belong to walks and `Added`s that were
+            // forgotten, which use no block any more. So this pin is the only one that counts.
             // SAFETY: The list is locked.
             let occupied = unsafe {
                 let state = &mut *(*block.as_ptr()).state.get();

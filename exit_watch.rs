@@ -45,7 +45,8 @@ pub(crate) trait ExitHandler: Send + Sync + Sized + 'static {
     /// Context: called with `tasklist_lock` held for writing and with the lock of a wait queue held, and
     /// with interrupts disabled unless the kernel has `PREEMPT_RT`. It must not sleep, nor take a lock
     /// that others hold with interrupts enabled, nor drop an [`ExitWatch`]. Forks and exits on all CPUs wait
-    /// for it, so it must be short, whatever users do.
+    /// for it, so it must be short, whatever users do. `current` may have been reaped: then it has no PID
+    /// namespace.
     fn exited(this: ArcBorrow<'_, Self>, process: &Process, group: ExitedGroup<'_>);
 }
 
@@ -224,7 +225,8 @@ impl<H: ExitHandler> ExitWatch<H> {
         // INVARIANT: The entry is linked to itself before the state says so.
         unsafe { list_del_init(&raw mut (*entry).entry) };
         // After this store, the watch may be gone. `__wake_up_common()` does not touch an entry after calling
-        // its function, either: `autoremove_wake_function()` relies on that, too.
+        // its function, either: `autoremove_wake_function()` relies on that, too. The queue stays: the kernel
+        // puts its own reference to the `struct pid` only after `release_task()`, which needs `tasklist_lock`.
         watch
             .state
             .store(WatchState::Exited as u8, Ordering::Release);

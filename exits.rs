@@ -29,8 +29,7 @@ use crate::{
     },
     poll::{
         Events,
-        PollQueue,
-        PollTable, //
+        PollQueue, //
     },
     proc::{
         FileOps,
@@ -168,7 +167,7 @@ pub(crate) struct Exits {
     log: RawSpinLockIrqSave<Log>,
     /// A copy of [`Log::files`], which an exit reads first, without the lock.
     files: AtomicUsize,
-    readers: PollQueue,
+    readers: Arc<PollQueue>,
     is_closed: AtomicBool,
     /// Unpins threads, and wakes readers.
     #[pin]
@@ -198,7 +197,7 @@ impl Exits {
     ///
     /// [`ENOMEM`] if there is no memory.
     pub(crate) fn new(queue: Arc<OwnedQueue>) -> Result<Arc<Self>> {
-        let readers = PollQueue::new(c"mp1_exits")?;
+        let readers = Arc::new(PollQueue::new(c"mp1_exits")?, GFP_KERNEL)?;
         Arc::pin_init(
             pin_init!(Self {
                 log <- new_raw_spinlock!(Log::new(), "Exits::log"),
@@ -559,8 +558,11 @@ impl FileOps for ExitsFile {
         }
     }
 
-    fn poll(exits: ArcBorrow<'_, Exits>, open: &OpenExits, table: &PollTable<'_>) -> Events {
-        exits.readers.register(table);
+    fn poll_queue(exits: ArcBorrow<'_, Exits>) -> Arc<PollQueue> {
+        exits.readers.clone()
+    }
+
+    fn poll(exits: ArcBorrow<'_, Exits>, open: &OpenExits) -> Events {
         if exits.is_closed() {
             return Events::ALL;
         }
@@ -584,6 +586,6 @@ pub(crate) struct Wakeups(pub(crate) Arc<Exits>);
 
 impl Drop for Wakeups {
     fn drop(&mut self) {
-        workqueue::disable_sync::<_, 0>(self.0.as_arc_borrow());
+        workqueue::disable_sync::<_, 0>(&self.0);
     }
 }

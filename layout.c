@@ -71,6 +71,9 @@ int main(void)
 	static const arch_spinlock_t spin_unlocked = __ARCH_SPIN_LOCK_UNLOCKED;
 	static_assert(sizeof(arch_spinlock_t) == sizeof(unsigned int));
 	static_assert(offsetof(raw_spinlock_t, raw_lock) == 0);
+#ifndef CONFIG_DEBUG_SPINLOCK
+	static_assert(sizeof(raw_spinlock_t) == sizeof(unsigned int));
+#endif
 	DEFINE(SPIN_UNLOCKED, *(const unsigned int *)&spin_unlocked);
 #endif
 

@@ -16,7 +16,8 @@ pub(crate) unsafe fn list_del_init(entry: *mut bindings::list_head) {
     unsafe {
         let (next, prev) = ((*entry).next, (*entry).prev);
         (*next).prev = prev;
-        (*prev).next = next;
+        // `waitqueue_active()` and the like read this without the lock.
+        (&raw mut (*prev).next).write_volatile(next);
         bindings::INIT_LIST_HEAD(entry);
     }
 }

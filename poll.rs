@@ -4,8 +4,9 @@
 //!
 //! [`kernel::sync::poll::PollCondVar`] is for files that keep their module loaded while they are open.
 //! A file in `/proc` does not: the unload cuts the file off from the module, but what `poll()`, `select()`,
-//! `epoll` and `io_uring` have put on a wait queue of the module stays there. So a [`PollQueue`] empties
-//! itself before it goes: it wakes `poll()` and `select()`, and makes `epoll` and `io_uring` forget it.
+//! `epoll`, `io_uring` and `io_submit()` have put on a wait queue of the module stays there. So a
+//! [`PollQueue`] empties itself before it goes: it wakes `poll()` and `select()`, makes the others forget it,
+//! and waits for those that still look at it.
 //!
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h).
@@ -15,9 +16,12 @@ use crate::{
     once::read_once, //
 };
 use core::{
-    marker::PhantomData,
     mem::ManuallyDrop,
-    ops::BitOr, //
+    ops::BitOr,
+    sync::atomic::{
+        AtomicBool,
+        Ordering::Relaxed, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -70,40 +74,16 @@ impl BitOr for Events {
     }
 }
 
-/// A poll of a file. The file tells the poll which wait queues its events come from.
-///
-/// # Invariants
-///
-/// `file` and `table` belong to a running call of that file's `poll`.
-pub(crate) struct PollTable<'a> {
-    file: *mut bindings::file,
-    table: *mut bindings::poll_table,
-    _call: PhantomData<&'a ()>,
-}
-
-impl PollTable<'_> {
-    /// # Safety
-    ///
-    /// `file` and `table` belong to a call of `poll` that outlives the result.
-    pub(crate) unsafe fn from_raw(
-        file: *mut bindings::file,
-        table: *mut bindings::poll_table,
-    ) -> Self {
-        // INVARIANT: By the caller's promise.
-        Self {
-            file,
-            table,
-            _call: PhantomData,
-        }
-    }
-}
-
 /// A wait queue on which callers sleep and polls wait.
 ///
 /// # Invariants
 ///
 /// The head is initialised.
-pub(crate) struct PollQueue(ManuallyDrop<Pin<KBox<Head>>>);
+pub(crate) struct PollQueue {
+    head: ManuallyDrop<Pin<KBox<Head>>>,
+    /// Whether a poll has ever waited here.
+    is_polled: AtomicBool,
+}
 
 /// The head of a wait queue, with what lockdep needs to know of its lock. All of it may have to outlive the
 /// module, so none of it is static.
@@ -111,8 +91,9 @@ pub(crate) struct PollQueue(ManuallyDrop<Pin<KBox<Head>>>);
 struct Head {
     #[pin]
     head: Opaque<bindings::wait_queue_head>,
-    _name: CString,
+    // Lockdep uses the name until the key has gone.
     _key: Pin<KBox<LockClassKey>>,
+    _name: CString,
 }
 
 // SAFETY: A wait queue does its own locking.
@@ -143,26 +124,39 @@ impl PollQueue {
                 head <- Opaque::ffi_init(|slot| unsafe {
                     bindings::__init_waitqueue_head(slot, name_ptr, key_ptr)
                 }),
-                _name: name,
                 _key: key,
+                _name: name,
             }),
             GFP_KERNEL,
         )?;
         // INVARIANT: It was initialised above.
-        Ok(Self(ManuallyDrop::new(head)))
+        Ok(Self {
+            head: ManuallyDrop::new(head),
+            is_polled: AtomicBool::new(false),
+        })
     }
 
     fn as_ptr(&self) -> *mut bindings::wait_queue_head {
-        self.0.head.get()
+        self.head.head.get()
     }
 
-    /// Has the poll wait for events of this queue. The caller looks for events after this.
+    /// Makes a poll wait for events of this queue: `poll_wait()`. The caller looks for events after this.
     ///
     /// Context: process context.
-    pub(crate) fn register(&self, table: &PollTable<'_>) {
-        // SAFETY: By the invariants all are valid. The head outlives what is put on the queue, see
-        // `drop`.
-        unsafe { bindings::poll_wait(table.file, self.as_ptr(), table.table) };
+    ///
+    /// # Safety
+    ///
+    /// `file` and `table` belong to a call of `poll` of that file. The queue is not dropped before the call has
+    /// returned to the kernel.
+    pub(crate) unsafe fn register(
+        &self,
+        file: *mut bindings::file,
+        table: *mut bindings::poll_table,
+    ) {
+        self.is_polled.store(true, Relaxed);
+        // SAFETY: By the invariant and by the caller's promise all are valid. The head outlives what is put on
+        // the queue, see `drop`.
+        unsafe { bindings::poll_wait(file, self.as_ptr(), table) };
     }
 
     /// Returns whether a task sleeps or polls here. A task that comes later sees what the caller has
@@ -259,7 +253,7 @@ impl PollQueue {
 
 impl Drop for PollQueue {
     fn drop(&mut self) {
-        // `epoll` and `io_uring` forget the queue. A `poll()` or `select()` leaves by itself.
+        // `epoll`, `io_uring` and `io_submit()` forget the queue. A `poll()` or `select()` leaves by itself.
         for _ in 0..HANG_UP_TRIES {
             self.wake_raw(Events::ALL.mask() | layout::EVENT_POLLFREE as u32);
             if self.is_empty() {
@@ -279,7 +273,28 @@ impl Drop for PollQueue {
         self.wake(Events::ALL);
         // SAFETY: Process context, and no lock is held.
         unsafe { bindings::synchronize_rcu() };
+        // `aio_poll()` takes the lock once more after the file's `poll` has returned, unless it was told to
+        // forget the queue. A wake that completes its request does not tell it. It runs on without a sleep, but
+        // it can have been preempted before it takes the lock, outside of RCU.
+        if *self.is_polled.get_mut() && !wait_for_preempted_tasks() {
+            pr_info!("a wait queue stays behind, since this kernel cannot wait for all polls\n");
+            return;
+        }
         // SAFETY: This is the only place where it is dropped.
-        unsafe { ManuallyDrop::drop(&mut self.0) };
+        unsafe { ManuallyDrop::drop(&mut self.head) };
     }
+}
+
+/// Waits until each task that is preempted inside the kernel now has run on, to where it sleeps or leaves the
+/// kernel. Returns false if the kernel has no way to wait for that.
+///
+/// Context: sleeps. The caller has called `synchronize_rcu()`, which is enough for kernels that do not preempt
+/// kernel code.
+fn wait_for_preempted_tasks() -> bool {
+    #[cfg(CONFIG_TASKS_RCU)]
+    // SAFETY: Process context, and no lock is held.
+    unsafe {
+        bindings::synchronize_rcu_tasks()
+    };
+    cfg!(any(CONFIG_TASKS_RCU, not(CONFIG_PREEMPTION)))
 }

@@ -14,9 +14,10 @@
 
 use crate::{
     layout,
+    once::read_once,
     poll::{
         Events,
-        PollTable, //
+        PollQueue, //
     }, //
 };
 use core::{
@@ -223,13 +224,18 @@ pub(crate) trait FileOps: Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called at `poll()`, `select()` and the like: registers the queues on which events are announced, and
-    /// then returns the current events.
+    /// Called at `poll()`, `select()` and the like, when the caller is on the [queue](Self::poll_queue): returns
+    /// the current events.
     fn poll(
         _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         _file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
-        _table: &PollTable<'_>,
     ) -> Events {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called once, before the file is created, if there is a [`poll`](Self::poll): returns the queue on which
+    /// events are announced. The file keeps it.
+    fn poll_queue(_data: <Self::Data as ForeignOwnable>::Borrowed<'_>) -> Arc<PollQueue> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -317,16 +323,53 @@ impl Reader<'_> {
 /// # Invariants
 ///
 /// - `entry` points at an entry that only `drop` removes, whose operations are those of `T`.
-/// - `data` comes from `T::Data::into_foreign()`; the entry's operations borrow it.
+/// - `owned` comes from `KBox::into_raw()`; the entry's operations borrow it.
 pub(crate) struct File<T: FileOps> {
     entry: NonNull<ProcDirEntry>,
-    data: *mut c_void,
+    owned: NonNull<Owned<T>>,
     /// Removing a directory removes its entries, so the directory must outlive the file.
     _dir: Arc<Dir>,
+}
+
+/// What a file owns.
+///
+/// # Invariants
+///
+/// `data` comes from `T::Data::into_foreign()`.
+struct Owned<T: FileOps> {
+    data: *mut c_void,
+    queue: Option<Arc<PollQueue>>,
     _ops: PhantomData<T>,
 }
 
-// SAFETY: An entry may be removed by any thread, and `T::Data` is `Send`.
+impl<T: FileOps> Owned<T> {
+    fn new(data: T::Data) -> Self {
+        // INVARIANT: As required.
+        let mut owned = Self {
+            data: data.into_foreign().cast(),
+            queue: None,
+            _ops: PhantomData,
+        };
+        if T::HAS_POLL {
+            owned.queue = Some(T::poll_queue(owned.data()));
+        }
+        owned
+    }
+
+    fn data(&self) -> <T::Data as ForeignOwnable>::Borrowed<'_> {
+        // SAFETY: By the type's invariant, and it is taken back only in `drop`.
+        unsafe { <T::Data as ForeignOwnable>::borrow(self.data.cast()) }
+    }
+}
+
+impl<T: FileOps> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariant, and what has borrowed it borrows `self`.
+        drop(unsafe { T::Data::from_foreign(self.data.cast()) });
+    }
+}
+
+// SAFETY: An entry may be removed by any thread, and `T::Data` and the queue are `Send`.
 unsafe impl<T: FileOps> Send for File<T> {}
 // SAFETY: There are no operations on a shared `File`.
 unsafe impl<T: FileOps> Sync for File<T> {}
@@ -346,32 +389,32 @@ impl<T: FileOps> File<T> {
     pub(crate) fn new(dir: Arc<Dir>, name: &CStr, mode: u16, data: T::Data) -> Result<Self> {
         check_name(name)?;
         check_mode(mode)?;
-        let data = data.into_foreign();
+        let owned = KBox::into_raw(KBox::new(Owned::<T>::new(data), GFP_KERNEL)?);
         let ops: &'static ProcOps = &Operations::<T>::TABLE;
 
         // SAFETY: The name ends with NUL and is copied. `dir` lives as long as this file, and `ops` as long
-        // as the module. The type of `data` is the one that `ops` expects.
+        // as the module. The type of `owned` is the one that `ops` expects.
         let entry = unsafe {
             proc_create_data(
                 name.as_char_ptr(),
                 mode,
                 dir.0.as_ptr(),
                 core::ptr::from_ref(ops).cast(),
-                data.cast(),
+                owned.cast(),
             )
         };
         let Some(entry) = NonNull::new(entry) else {
-            // SAFETY: It comes from `into_foreign()` above, and there is no entry that uses it.
-            drop(unsafe { T::Data::from_foreign(data) });
+            // SAFETY: It comes from `into_raw()` above, and there is no entry that uses it.
+            drop(unsafe { KBox::from_raw(owned) });
             return Err(ENOMEM);
         };
 
-        // INVARIANT: The entry is new and no other code removes it; `data` is as required.
+        // INVARIANT: The entry is new and no other code removes it; `owned` is as required.
         Ok(Self {
             entry,
-            data: data.cast(),
+            // SAFETY: A box is not null.
+            owned: unsafe { NonNull::new_unchecked(owned) },
             _dir: dir,
-            _ops: PhantomData,
         })
     }
 }
@@ -379,14 +422,14 @@ impl<T: FileOps> File<T> {
 impl<T: FileOps> Drop for File<T> {
     fn drop(&mut self) {
         if T::HAS_HANG_UP {
-            // SAFETY: By the type's invariant it comes from `into_foreign()`, and is taken back only below.
-            T::hang_up(unsafe { <T::Data as ForeignOwnable>::borrow(self.data.cast()) });
+            // SAFETY: By the type's invariant it comes from `into_raw()`, and is taken back only below.
+            T::hang_up(unsafe { self.owned.as_ref() }.data());
         }
         // SAFETY: By the type's invariant the entry is there until now.
         unsafe { proc_remove(self.entry.as_ptr()) };
-        // SAFETY: By the type's invariant it comes from `into_foreign()`. Only operations of the entry
-        // borrowed it, and `proc_remove()` has waited for them.
-        drop(unsafe { T::Data::from_foreign(self.data.cast()) });
+        // SAFETY: By the type's invariant it comes from `into_raw()`. Only operations of the entry borrowed it,
+        // and `proc_remove()` has waited for them.
+        drop(unsafe { KBox::from_raw(self.owned.as_ptr()) });
     }
 }
 
@@ -446,10 +489,20 @@ impl<T: FileOps> Operations<T> {
     /// # Safety
     ///
     /// `inode` belongs to a [`File<T>`], one of whose operations runs during `'a`.
-    unsafe fn data<'a>(inode: *const bindings::inode) -> <T::Data as ForeignOwnable>::Borrowed<'a> {
+    unsafe fn owned<'a>(inode: *const bindings::inode) -> &'a Owned<T> {
         // SAFETY: `i_private` is what `File::new()` passed, and is valid until `proc_remove()` has waited for
         // the operation.
-        unsafe { <T::Data as ForeignOwnable>::borrow((*inode).i_private.cast()) }
+        unsafe { &*(*inode).i_private.cast() }
+    }
+
+    /// Borrows the data that the file owns.
+    ///
+    /// # Safety
+    ///
+    /// As for [`owned`](Self::owned).
+    unsafe fn data<'a>(inode: *const bindings::inode) -> <T::Data as ForeignOwnable>::Borrowed<'a> {
+        // SAFETY: By the caller's promise.
+        unsafe { Self::owned(inode) }.data()
     }
 
     /// Borrows what the open file owns.
@@ -536,8 +589,8 @@ impl<T: FileOps> Operations<T> {
         let data = unsafe { Self::data((*file).f_inode) };
         // SAFETY: The file stays open until we return.
         let open_file = unsafe { Self::open_file(file) };
-        // SAFETY: The file is open.
-        let flags = unsafe { (*file).f_flags };
+        // SAFETY: The file is open. `fcntl()` may change the flags meanwhile; C reads them without a lock, too.
+        let flags = unsafe { read_once(&raw const (*file).f_flags) };
         // SAFETY: A valid `struct iov_iter` to write to.
         let iov = unsafe { IovIterDest::from_raw(iter) };
         // INVARIANT: Both are those of this read. Nothing has been copied yet.
@@ -612,12 +665,15 @@ impl<T: FileOps> Operations<T> {
         table: *mut bindings::poll_table,
     ) -> bindings::__poll_t {
         // SAFETY: The file is an open `File<T>`, and so has an inode.
-        let data = unsafe { Self::data((*file).f_inode) };
+        let owned = unsafe { Self::owned((*file).f_inode) };
         // SAFETY: The file stays open until we return.
         let open_file = unsafe { Self::open_file(file) };
-        // SAFETY: Both are those of the call that we are in.
-        let table = unsafe { PollTable::from_raw(file, table) };
-        T::poll(data, open_file, &table).mask()
+        if let Some(queue) = &owned.queue {
+            // SAFETY: `file` and `table` belong to this call. The `File` keeps the queue until
+            // `proc_remove()` has waited for us.
+            unsafe { queue.register(file, table) };
+        }
+        T::poll(owned.data(), open_file).mask()
     }
 
     /// # Safety

@@ -27,6 +27,7 @@ use core::{
 use kernel::{
     bindings,
     container_of,
+    current,
     pid_namespace::PidNamespace,
     sync::{
         aref::ARef,
@@ -66,13 +67,18 @@ impl Process {
     ///
     /// Context: process context; does not sleep.
     pub(crate) fn find_many<const N: usize>(numbers: &[i32]) -> [Option<Self>; N] {
+        // A task that has been reaped has none.
+        let task = current!();
+        let Some(ns) = task.active_pid_ns() else {
+            return [const { None }; N];
+        };
         let rcu = rcu::read_lock();
         let count = numbers.len().min(N);
 
         let mut pids = [None; N];
         for (slot, nr) in pids.iter_mut().zip(numbers) {
-            // SAFETY: The RCU read lock is held to the end of this function.
-            *slot = NonNull::new(unsafe { bindings::find_vpid(*nr) });
+            // SAFETY: `ns` is valid, and the RCU read lock is held to the end of this function.
+            *slot = NonNull::new(unsafe { bindings::find_pid_ns(*nr, ns.as_ptr()) });
             if let Some(pid) = *slot {
                 // SAFETY: `pid` is valid; this computes addresses.
                 unsafe {
@@ -241,7 +247,10 @@ impl Process {
         let pid = self.0.as_ptr();
         // SAFETY: By the type's invariant the `struct pid` is valid. It has `level + 1` numbers,
         // which stay as they are from `alloc_pid()` on.
-        unsafe { (*pid).numbers.as_slice((*pid).level as usize + 1) }
+        unsafe {
+            let first = (&raw const (*pid).numbers).cast();
+            core::slice::from_raw_parts(first, (*pid).level as usize + 1)
+        }
     }
 
     /// Returns the wait queue on which the kernel announces the exit of the process.
@@ -302,8 +311,8 @@ impl NamespaceId {
 ///
 /// # Invariants
 ///
-/// `leader` points at the first thread of a process. The RCU read lock is held during `'rcu`, and keeps the
-/// thread valid.
+/// `leader` is, or was before an `exec`, the first thread of a process. The RCU read lock is held during `'rcu`,
+/// and keeps the thread valid.
 pub(crate) struct ThreadGroup<'rcu> {
     leader: NonNull<bindings::task_struct>,
     _rcu: PhantomData<&'rcu rcu::Guard>,

@@ -25,9 +25,6 @@ pub(crate) type RawSpinLock<T> = Lock<T, RawSpinLockBackend>;
 
 /// A lock that is taken like `raw_spin_lock_irqsave()`: with interrupts disabled, too. For data that is used
 /// by a callback which the kernel calls with interrupts disabled.
-///
-/// On a kernel for one CPU, interrupts stay enabled: an interrupt handler that takes a held lock spins for
-/// ever.
 pub(crate) type RawSpinLockIrqSave<T> = Lock<T, RawSpinLockIrqSaveBackend>;
 
 /// Creates a [`RawSpinLock`] or [`RawSpinLockIrqSave`] with the given name and a lock class of its own.
@@ -103,11 +100,10 @@ mod c {
 
 // Unless both symbols are set, a lock is a `spinlock_t`, which helpers of the kernel crate take and release.
 // It sleeps only on a kernel with `PREEMPT_RT` for one CPU: with `CONFIG_SMP`, `PREEMPT_RT` sets the other
-// symbol.
+// symbol, through `PREEMPT_BUILD`.
 //
 // On a kernel for one CPU, a `spinlock_t` has no state, so its holder could take it a second time. `is_held`
-// makes that spin, as with more CPUs. Interrupts stay enabled there: Linux 7.2 has no function to disable
-// them that the module can call.
+// makes that spin, as with more CPUs.
 #[cfg(not(all(CONFIG_SMP, CONFIG_UNINLINE_SPIN_UNLOCK)))]
 mod c {
     use super::*;

@@ -190,7 +190,7 @@ pub(crate) struct Registry {
     /// The number of updates so far.
     updates: AtomicU64,
     /// The polls of the status file.
-    pollers: PollQueue,
+    pollers: Arc<PollQueue>,
     is_closed: AtomicBool,
     exits: Arc<Exits>,
 }
@@ -205,7 +205,7 @@ impl Registry {
     /// [`ENOMEM`] if there is no memory.
     pub(crate) fn new(exits: Arc<Exits>) -> Result<impl PinInit<Self>> {
         let list = BlockList::new()?;
-        let pollers = PollQueue::new(c"mp1_pollers")?;
+        let pollers = Arc::new(PollQueue::new(c"mp1_pollers")?, GFP_KERNEL)?;
         Ok(pin_init!(Self {
             list <- list,
             periods: AtomicU64::new(0),
@@ -409,7 +409,7 @@ impl Registry {
     }
 
     /// Returns the queue on which updates are announced.
-    pub(crate) fn pollers(&self) -> &PollQueue {
+    pub(crate) fn pollers(&self) -> &Arc<PollQueue> {
         &self.pollers
     }
 

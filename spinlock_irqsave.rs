@@ -13,8 +13,8 @@ use kernel::{
 ///
 /// Returns the flags for [`unlock_irqrestore`].
 ///
-/// With `PREEMPT_RT` a `spinlock_t` sleeps and leaves interrupts enabled, as in C. On a kernel for one CPU it
-/// is enough to disable preemption, since no interrupt handler takes a lock that this module takes.
+/// With `PREEMPT_RT` a `spinlock_t` sleeps and leaves interrupts enabled, as in C. A kernel for one CPU must be
+/// Linux 7.3 or newer: before that, the kernel crate has no function that disables interrupts.
 ///
 /// # Safety
 ///
@@ -27,7 +27,14 @@ pub(crate) unsafe fn lock_irqsave(lock: *mut bindings::spinlock_t) -> c_ulong {
     unsafe {
         bindings::_raw_spin_lock_irqsave(lock.cast())
     }
-    #[cfg(not(all(CONFIG_SMP, not(CONFIG_PREEMPT_RT))))]
+    #[cfg(not(any(CONFIG_SMP, CONFIG_PREEMPT_RT)))]
+    // SAFETY: By the caller's promise the lock is initialised.
+    unsafe {
+        // It saves the flags itself.
+        bindings::spin_lock_irq_disable(lock);
+        0
+    }
+    #[cfg(CONFIG_PREEMPT_RT)]
     // SAFETY: By the caller's promise the lock is initialised.
     unsafe {
         bindings::spin_lock(lock);
@@ -47,7 +54,13 @@ pub(crate) unsafe fn unlock_irqrestore(lock: *mut bindings::spinlock_t, flags: c
     unsafe {
         bindings::_raw_spin_unlock_irqrestore(lock.cast(), flags)
     }
-    #[cfg(not(all(CONFIG_SMP, not(CONFIG_PREEMPT_RT))))]
+    #[cfg(not(any(CONFIG_SMP, CONFIG_PREEMPT_RT)))]
+    // SAFETY: By the caller's promise the lock is held.
+    unsafe {
+        let _ = flags;
+        bindings::spin_unlock_irq_enable(lock)
+    }
+    #[cfg(CONFIG_PREEMPT_RT)]
     // SAFETY: By the caller's promise the lock is held.
     unsafe {
         let _ = flags;

@@ -14,7 +14,7 @@ use crate::{
     },
     poll::{
         Events,
-        PollTable, //
+        PollQueue, //
     },
     proc::{
         FileOps,
@@ -225,13 +225,12 @@ impl FileOps for StatusFile {
         Ok(open.snapshot(updates.job(), false)?.len())
     }
 
-    fn poll(
-        updates: ArcBorrow<'_, Updates>,
-        open: Pin<&OpenStatus>,
-        table: &PollTable<'_>,
-    ) -> Events {
+    fn poll_queue(updates: ArcBorrow<'_, Updates>) -> Arc<PollQueue> {
+        updates.job().pollers().clone()
+    }
+
+    fn poll(updates: ArcBorrow<'_, Updates>, open: Pin<&OpenStatus>) -> Events {
         let registry = updates.job();
-        registry.pollers().register(table);
         if registry.is_closed() {
             return Events::ALL;
         }

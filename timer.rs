@@ -221,7 +221,7 @@ impl<J: Job> Ticking<J> {
 
 impl<J: Job> Drop for Ticking<J> {
     fn drop(&mut self) {
-        let periodic = self.0.as_arc_borrow();
+        let periodic = &self.0;
         // Nothing arms the timer any more.
         workqueue::disable_sync::<_, ARM>(periodic);
         *periodic.armed.lock() = None;

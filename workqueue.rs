@@ -11,10 +11,7 @@ use core::ptr::NonNull;
 use kernel::{
     bindings,
     prelude::*,
-    sync::{
-        Arc,
-        ArcBorrow, //
-    },
+    sync::Arc,
     workqueue::{
         HasWork,
         Queue,
@@ -87,12 +84,13 @@ impl Drop for OwnedQueue {
 /// queue it fail.
 ///
 /// Context: sleeps. The work item must not call this for itself.
-pub(crate) fn disable_sync<T, const ID: u64>(owner: ArcBorrow<'_, T>)
+pub(crate) fn disable_sync<T, const ID: u64>(owner: &Arc<T>)
 where
     T: HasWork<T, ID> + WorkItem<ID, Pointer = Arc<T>>,
 {
-    let owner = &raw const *owner;
-    // SAFETY: `owner` is alive, and so is its field.
+    let owner = Arc::as_ptr(owner);
+    // SAFETY: `owner` is alive, and so is its field. From now on, `queue_work_on()` returns false although the
+    // item is not queued. Then an `Arc` comes back to the caller; the bound excludes a `KBox`, which could not.
     let was_queued = unsafe {
         let work = Work::raw_get(T::raw_get_work(owner.cast_mut()));
         bindings::disable_work_sync(work)

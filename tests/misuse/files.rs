@@ -5,16 +5,23 @@
 #![forbid(unsafe_code)]
 
 use crate::{
+    exit_watch::{
+        ExitHandler,
+        ExitWatch, //
+    },
     poll::{
         Events,
-        PollQueue,
-        PollTable, //
+        PollQueue, //
     },
     proc::{
         Dir,
         File,
         FileOps,
         Reader, //
+    },
+    process::{
+        ExitedGroup,
+        Process, //
     }, //
 };
 use core::sync::atomic::{
@@ -22,11 +29,13 @@ use core::sync::atomic::{
     Ordering::Relaxed, //
 };
 use kernel::{
+    current,
     error::code::EIOCBQUEUED,
     new_mutex,
     prelude::*,
     sync::{
         Arc,
+        ArcBorrow,
         Mutex, //
     },
     uaccess::UserSliceReader, //
@@ -111,13 +120,13 @@ impl FileOps for Unending {
     }
 }
 
-/// Drops the queues of its polls under them: one inside the poll, the other at a write.
+/// Gives the file a queue that only the file keeps, and drops another reference to it at a write.
 struct Polled;
 
 #[pin_data]
 struct Queue {
     #[pin]
-    queue: Mutex<Option<PollQueue>>,
+    queue: Mutex<Option<Arc<PollQueue>>>,
     polls: AtomicU64,
 }
 
@@ -142,15 +151,59 @@ impl FileOps for Polled {
         Ok(from.len())
     }
 
-    fn poll(data: Pin<&Queue>, _: &u64, table: &PollTable<'_>) -> Events {
-        if let Ok(queue) = PollQueue::new(c"misuse-inside") {
-            queue.register(table);
-        }
-        if let Some(queue) = &*data.queue.lock() {
-            queue.register(table);
-        }
+    fn poll_queue(data: Pin<&Queue>) -> Arc<PollQueue> {
+        let queue = data.queue.lock();
+        queue.clone().expect("the file has just been created")
+    }
+
+    fn poll(data: Pin<&Queue>, _: &u64) -> Events {
         data.polls.fetch_add(1, Relaxed);
         Events::NONE
+    }
+}
+
+/// Watches the process that writes to it, and looks up a process from within the handler.
+struct Watched;
+
+#[pin_data]
+struct Watch {
+    #[pin]
+    watch: Mutex<Option<Pin<KBox<ExitWatch<Finder>>>>>,
+    finder: Arc<Finder>,
+}
+
+/// Counts the exits.
+struct Finder(AtomicU64);
+
+impl ExitHandler for Finder {
+    /// `current` has no PID namespace here, if the first thread has exited before this one.
+    fn exited(this: ArcBorrow<'_, Self>, _: &Process, _: ExitedGroup<'_>) {
+        let [_init] = Process::find_many::<1>(&[1]);
+        this.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[vtable]
+impl FileOps for Watched {
+    type Data = Pin<KBox<Watch>>;
+    type OpenFile = Nothing;
+
+    fn open(_: Pin<&Watch>) -> Result<Nothing> {
+        nothing()
+    }
+
+    fn read(data: Pin<&Watch>, _: &u64, reader: &mut Reader<'_>) -> Result {
+        reader.copy(&data.finder.0.load(Relaxed).to_ne_bytes());
+        Ok(())
+    }
+
+    fn write(data: Pin<&Watch>, _: &u64, from: UserSliceReader) -> Result<usize> {
+        let [process] = Process::find_many::<1>(&[current!().pid()]);
+        let watch = ExitWatch::new(process.ok_or(ESRCH)?, data.finder.clone());
+        let watch = KBox::pin_init(watch, GFP_KERNEL)?;
+        watch.start()?;
+        *data.watch.lock() = Some(watch);
+        Ok(from.len())
     }
 }
 
@@ -160,15 +213,24 @@ pub(crate) struct Files {
     _stream: File<Stream>,
     _unending: File<Unending>,
     _polled: File<Polled>,
+    _watched: File<Watched>,
 }
 
 impl Files {
     pub(crate) fn new() -> Result<Self> {
-        let queue = PollQueue::new(c"misuse")?;
+        let queue = Arc::new(PollQueue::new(c"misuse")?, GFP_KERNEL)?;
         let polled = KBox::pin_init(
             pin_init!(Queue {
                 queue <- new_mutex!(Some(queue)),
                 polls: AtomicU64::new(0),
+            }),
+            GFP_KERNEL,
+        )?;
+        let finder = Arc::new(Finder(AtomicU64::new(0)), GFP_KERNEL)?;
+        let watched = KBox::pin_init(
+            pin_init!(Watch {
+                watch <- new_mutex!(None),
+                finder,
             }),
             GFP_KERNEL,
         )?;
@@ -177,7 +239,8 @@ impl Files {
             _greedy: File::new(dir.clone(), c"greedy", 0o600, nothing()?)?,
             _stream: File::new(dir.clone(), c"stream", 0o400, nothing()?)?,
             _unending: File::new(dir.clone(), c"unending", 0o600, nothing()?)?,
-            _polled: File::new(dir, c"polled", 0o600, polled)?,
+            _polled: File::new(dir.clone(), c"polled", 0o600, polled)?,
+            _watched: File::new(dir, c"watched", 0o600, watched)?,
         })
     }
 }

@@ -21,10 +21,7 @@ use crate::{
     },
     list_head,
     once,
-    poll::{
-        Events,
-        PollTable, //
-    },
+    poll::PollQueue,
     proc::{
         Dir,
         File,
@@ -134,12 +131,6 @@ impl FileOps for Keeping {
         keep(reader);
         Ok(())
     }
-
-    fn poll(_: &u64, _: &u64, table: &PollTable<'_>) -> Events {
-        // E0521: a poll that is used after its end
-        keep(table);
-        Events::NONE
-    }
 }
 
 struct TwoDirs(Arc<Dir>, Arc<Dir>, Cell<bool>);
@@ -162,9 +153,9 @@ fn file_in_two_dirs(dirs: TwoDirs, data: KBox<u64>) {
 
 // poll.rs
 
-fn forged_poll_table() -> PollTable<'static> {
-    // E0133: a poll table of nothing
-    PollTable::from_raw(null_mut(), null_mut())
+fn queue_that_may_go(queue: PollQueue) {
+    // E0133: a poll on a queue that can be dropped under it
+    queue.register(null_mut(), null_mut());
 }
 
 // workqueue.rs and timer.rs

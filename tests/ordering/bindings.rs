@@ -316,13 +316,6 @@ pub fn let_find(group: &Group) {
 /// # Safety
 ///
 /// None; it is one in C.
-pub unsafe fn find_vpid(_nr: i32) -> *mut pid {
-    FOUND.get()
-}
-
-/// # Safety
-///
-/// As above.
 pub unsafe fn find_pid_ns(_nr: i32, _ns: *mut pid_namespace) -> *mut pid {
     FOUND.get()
 }

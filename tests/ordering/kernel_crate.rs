@@ -14,17 +14,40 @@ macro_rules! container_of {
 pub mod pid_namespace {
     use crate::bindings;
 
+    #[repr(transparent)]
     pub struct PidNamespace(bindings::pid_namespace);
 
     impl PidNamespace {
+        pub fn initial() -> &'static Self {
+            // SAFETY: The type is transparent.
+            unsafe { &*(&raw const bindings::init_pid_ns).cast() }
+        }
+
         pub fn as_ptr(&self) -> *mut bindings::pid_namespace {
             (&raw const self.0).cast_mut()
         }
     }
 }
 
+/// The models have threads of loom in place of tasks.
+#[macro_export]
+macro_rules! current {
+    () => {
+        $crate::kernel_crate::task::CurrentTask
+    };
+}
+
 pub mod task {
+    use super::pid_namespace::PidNamespace;
     use crate::bindings;
+
+    pub struct CurrentTask;
+
+    impl CurrentTask {
+        pub fn active_pid_ns(&self) -> Option<&PidNamespace> {
+            Some(PidNamespace::initial())
+        }
+    }
 
     #[repr(transparent)]
     pub struct Task(bindings::task_struct);

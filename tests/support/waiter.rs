@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
+use std::ptr::null_mut;
 
 use io_uring::{IoUring, opcode, types};
 use nix::errno::Errno;
@@ -39,6 +40,8 @@ pub enum Way {
     UringPoll(PollFlags),
     /// io_uring's `IORING_OP_READ`, of [`URING_READ_LEN`] bytes.
     UringRead,
+    /// `IOCB_CMD_POLL` of `io_submit`.
+    AioPoll(PollFlags),
 }
 
 /// Less than the shortest line. io_uring takes a file in `/proc` for one on a disk, and so `IORING_OP_READ` waits until all
@@ -46,7 +49,7 @@ pub enum Way {
 pub const URING_READ_LEN: usize = 4;
 
 /// All ways to wait for something to read.
-pub const FOR_INPUT: [Way; 8] = [
+pub const FOR_INPUT: [Way; 9] = [
     Way::Read,
     Way::Poll(PollFlags::POLLIN),
     Way::Select(Set::Read),
@@ -55,24 +58,27 @@ pub const FOR_INPUT: [Way; 8] = [
     Way::Epoll(EpollFlags::EPOLLIN.union(EpollFlags::EPOLLONESHOT)),
     Way::UringPoll(PollFlags::POLLIN),
     Way::UringRead,
+    Way::AioPoll(PollFlags::POLLIN),
 ];
 
 /// All ways to wait for what is out of the ordinary.
-pub const FOR_PRIORITY: [Way; 6] = [
+pub const FOR_PRIORITY: [Way; 7] = [
     Way::Poll(PollFlags::POLLPRI),
     Way::Select(Set::Except),
     Way::Epoll(EpollFlags::EPOLLPRI),
     Way::Epoll(EpollFlags::EPOLLPRI.union(EpollFlags::EPOLLET)),
     Way::Epoll(EpollFlags::EPOLLPRI.union(EpollFlags::EPOLLONESHOT)),
     Way::UringPoll(PollFlags::POLLPRI),
+    Way::AioPoll(PollFlags::POLLPRI),
 ];
 
 /// All ways to wait for room to write.
-pub const FOR_OUTPUT: [Way; 4] = [
+pub const FOR_OUTPUT: [Way; 5] = [
     Way::Poll(PollFlags::POLLOUT),
     Way::Select(Set::Write),
     Way::Epoll(EpollFlags::EPOLLOUT),
     Way::UringPoll(PollFlags::POLLOUT),
+    Way::AioPoll(PollFlags::POLLOUT),
 ];
 
 impl Way {
@@ -118,6 +124,7 @@ impl Way {
                 // SAFETY: The buffer lives until the operation is complete.
                 unsafe { submit_and_wait(&read) }
             }
+            Self::AioPoll(events) => aio_poll(file, events),
         }
     }
 
@@ -163,6 +170,74 @@ unsafe fn submit_and_wait(operation: &io_uring::squeue::Entry) -> Result<i32, Er
         return Err(Errno::from_raw(-result));
     }
     Ok(result)
+}
+
+/// `struct iocb` of `<linux/aio_abi.h>`.
+#[repr(C)]
+#[derive(Default)]
+struct Iocb {
+    data: u64,
+    key: u32,
+    rw_flags: i32,
+    lio_opcode: u16,
+    reqprio: i16,
+    fildes: u32,
+    buf: u64,
+    nbytes: u64,
+    offset: i64,
+    reserved: u64,
+    flags: u32,
+    resfd: u32,
+}
+
+/// `struct io_event` of the same.
+#[repr(C)]
+#[derive(Default)]
+struct IoEvent {
+    data: u64,
+    obj: u64,
+    res: i64,
+    res2: i64,
+}
+
+const IOCB_CMD_POLL: u16 = 5;
+
+/// Does one poll of the old asynchronous I/O, which libc has no functions for.
+fn aio_poll(file: &File, events: PollFlags) -> Result<i32, Errno> {
+    let poll = Iocb {
+        lio_opcode: IOCB_CMD_POLL,
+        fildes: file.as_raw_fd() as u32,
+        buf: events.bits() as u64,
+        ..Iocb::default()
+    };
+    let mut context: libc::c_ulong = 0;
+    let mut event = IoEvent::default();
+    // SAFETY: All pointers are valid, and the kernel has copied the structures when a call returns.
+    unsafe {
+        Errno::result(libc::syscall(libc::SYS_io_setup, 1, &mut context))?;
+        let submitted = Errno::result(libc::syscall(
+            libc::SYS_io_submit,
+            context,
+            1,
+            &[&raw const poll],
+        ));
+        let done = submitted.and_then(|_| {
+            let no_timeout = null_mut::<libc::timespec>();
+            Errno::result(libc::syscall(
+                libc::SYS_io_getevents,
+                context,
+                1,
+                1,
+                &mut event,
+                no_timeout,
+            ))
+        });
+        Errno::result(libc::syscall(libc::SYS_io_destroy, context))?;
+        done?;
+    }
+    // A wake-up reports all events that it is for.
+    let asked = events | PollFlags::POLLERR | PollFlags::POLLHUP;
+    Ok(event.res as i32 & i32::from(asked.bits()))
 }
 
 fn errno(e: std::io::Error) -> Errno {
