@@ -117,7 +117,7 @@ impl PollQueue {
     pub(crate) fn new(name: &CStr) -> Result<Self> {
         let name = CString::try_from(name)?;
         let key = KBox::pin_init(LockClassKey::new_dynamic(), GFP_KERNEL)?;
-        let (name_ptr, key_ptr) = (name.as_char_ptr(), key.as_ptr());
+        let (name_ptr, key_ptr) = (name.as_char_ptr(), LockClassKey::as_ptr(&key));
         let head = KBox::pin_init(
             pin_init!(Head {
                 // SAFETY: The slot is valid for writes; name and key go with the head.
