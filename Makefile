@@ -127,7 +127,7 @@ help:
 	@echo '  make test-install     install, upgrade, sign and remove it on a whole Debian system'
 	@echo '  make soak             attack the module on kernels that catch mistakes (two hours, and their compilation)'
 	@echo '  make soak-brief       the part of it that takes minutes'
-	@echo '  make soak-arm64       the attacks that depend on the processor, on arm64 (half an hour)'
+	@echo '  make soak-arm64       the attacks that depend on the processor, on arm64'
 	@echo '  make bench            count what the module costs, beside a C twin (some minutes)'
 	@echo '  make bench-native     compare the times of both on User Mode Linux (some minutes)'
 	@echo '  KERNEL=NAME           of tests/kernels, for demo, shell, test, test-misuse and bench ($(KERNEL)); or debug, uml or uml-kasan'

@@ -61,6 +61,7 @@ impl Process {
     ///
     /// The result has [`None`] for each number that is not in use, for each process that has exited (a zombie
     /// has), and in the places after the last number. Numbers after the first `N` are ignored.
+    /// If `current` has been reaped, nothing is found.
     ///
     /// Each step is done for all numbers before the next one, so that the CPU waits for many cache
     /// lines at once.
