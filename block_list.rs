@@ -2,11 +2,11 @@
 
 //! A list of blocks of elements, which is walked block by block.
 //!
-//! [`kernel::list::List`] has no way to drop the lock in the middle of a walk and to find the place again. A
-//! [`Walk`] over a [`BlockList`] takes the lock once for each block, and pins its current block to keep it in
-//! the list. The lock is a raw one. It is held for one block at most, and nothing is freed or dropped under
-//! it. So no caller waits for another that can be preempted: any number of callers and walks can add and
-//! remove elements at any time.
+//! [`kernel::list::List`] has no way to drop the lock in the middle of a walk and to find the place
+//! again. A [`Walk`] over a [`BlockList`] takes the lock once for each block, and pins its current
+//! block to keep it in the list. The lock is a raw one. It is held for one block at most, and
+//! nothing is freed or dropped under it. So no caller waits for another that can be preempted: any
+//! number of callers and walks can add and remove elements at any time.
 //!
 //! An element never moves. It can be used while its block is pinned, by shared reference.
 //!
@@ -43,11 +43,11 @@ use pin_init::InPlaceWrite;
 ///
 /// # Invariants
 ///
-/// - `head` is the head of a list of blocks, each of which comes from `KBox::into_raw()` and is owned by
-///   the list.
+/// - `head` is the head of a list of blocks, each of which comes from `KBox::into_raw()` and is
+///   owned by the list.
 /// - Only the holder of the lock uses the links and the state of a block.
-/// - Each pin of a block belongs to a walk of this list that is at the block, or to an [`Added`] of the
-///   block, which may have been forgotten. A block without elements has at least one pin.
+/// - Each pin of a block belongs to a walk of this list that is at the block, or to an [`Added`] of
+///   the block, which may have been forgotten. A block without elements has at least one pin.
 #[pin_data(PinnedDrop)]
 pub(crate) struct BlockList<T: 'static, const N: usize> {
     #[pin]
@@ -82,24 +82,25 @@ struct Block<T: 'static, const N: usize> {
 
 /// # Invariants
 ///
-/// - Bit `i` of `occupied` is set if and only if slot `i` has an element. The code that clears the bit owns
-///   the element, and nothing else uses it any more.
+/// - Bit `i` of `occupied` is set if and only if slot `i` has an element. The code that clears the
+///   bit owns the element, and nothing else uses it any more.
 /// - `used` is at most `N`, and greater than the index of every set bit.
-/// - No bit is set in both `refused` and `occupied`. The elements of the slots in `refused` have been
-///   dropped.
+/// - No bit is set in both `refused` and `occupied`. The elements of the slots in `refused` have
+///   been dropped.
 /// - Each bit in `adding` belongs to an [`Added`] of the block, and is set in `occupied`.
 struct State {
     /// The number of the block.
     number: u64,
     /// How many walks and [`Added`] need the block.
     pins: usize,
-    /// How many slots have been used. The next element gets the slot above them, so that the order of slots
-    /// is the order in which elements came.
+    /// How many slots have been used. The next element gets the slot above them, so that the order
+    /// of slots is the order in which elements came.
     used: usize,
     occupied: u64,
     /// The elements that no walk removes, since they are still being added.
     adding: u64,
-    /// The slots of refused elements. A slot can be reused when all used slots above it are refused, too.
+    /// The slots of refused elements. A slot can be reused when all used slots above it are
+    /// refused, too.
     refused: u64,
 }
 
@@ -223,7 +224,8 @@ impl<T, const N: usize> Head<T, N> {
             Some(block) => unsafe { (*block.as_ptr()).links.get() },
             None => self.links.get(),
         };
-        // SAFETY: By the caller's promise the links are in the list, which does not change meanwhile.
+        // SAFETY: By the caller's promise the links are in the list, which does not change
+        // meanwhile.
         unsafe { self.block_of((*links).next) }
     }
 
@@ -249,8 +251,8 @@ impl<T, const N: usize> Head<T, N> {
         NonNull::new(block.cast_mut())
     }
 
-    /// Drops one pin of `block`. If the block has no element and no other pin, takes it out of the list and
-    /// returns it, to be freed without the lock.
+    /// Drops one pin of `block`. If the block has no element and no other pin, takes it out of the
+    /// list and returns it, to be freed without the lock.
     ///
     /// # Safety
     ///
@@ -309,8 +311,8 @@ fn below(bit: usize) -> u64 {
 /// The caller owns the elements of `mask`, which are in `block`, and a pin of `block`.
 unsafe fn drop_elements<T, const N: usize>(block: NonNull<Block<T, N>>, mask: u64) {
     for index in bits(mask) {
-        // SAFETY: By the caller's promise the element is initialised and ours, and its memory stays. The
-        // bits that are set are below `N`.
+        // SAFETY: By the caller's promise the element is initialised and ours, and its memory
+        // stays. The bits that are set are below `N`.
         unsafe {
             (*block.as_ptr())
                 .slots
@@ -333,11 +335,12 @@ impl<'a, T: Send + Sync, const N: usize> Locked<'a, T, N> {
         self.head.len == 0
     }
 
-    /// Adds elements to the end, as many as fit in one block: the last block or, if that is full, one of
-    /// `spare`. Returns [`None`] if the last block is full and `spare` is empty. Releases the lock.
+    /// Adds elements to the end, as many as fit in one block: the last block or, if that is full,
+    /// one of `spare`. Returns [`None`] if the last block is full and `spare` is empty. Releases
+    /// the lock.
     ///
-    /// `elements`, their initialisers and their drops run with the lock held: they must not sleep, allocate,
-    /// free, or use the list.
+    /// `elements`, their initialisers and their drops run with the lock held: they must not sleep,
+    /// allocate, free, or use the list.
     pub(crate) fn append<I: PinInit<T>>(
         mut self,
         spare: &mut KVec<NewBlock<T, N>>,
@@ -352,13 +355,13 @@ impl<'a, T: Send + Sync, const N: usize> Locked<'a, T, N> {
             Some(block) => block,
             None => self.push_back(spare.pop()?),
         };
-        // SAFETY: The list is locked, so the state of its blocks is ours. The caller's code that runs below cannot
-        // get at it: each access takes the lock, and would spin.
+        // SAFETY: The list is locked, so the state of its blocks is ours. The caller's code that
+        // runs below cannot get at it: each access takes the lock, and would spin.
         let state = unsafe { &mut *(*block.as_ptr()).state.get() };
         let start = state.used;
         for element in elements.into_iter().take(N - start) {
-            // SAFETY: The block is valid and does not move, and only the next statement uses the reference.
-            // By the invariant the slot has no element, and no walk looks at it.
+            // SAFETY: The block is valid and does not move, and only the next statement uses the
+            // reference. By the invariant the slot has no element, and no walk looks at it.
             let slot: &'static mut MaybeUninit<T> = unsafe {
                 let slot = (*block.as_ptr()).slots.get_unchecked(state.used);
                 &mut *slot.get().cast()
@@ -398,7 +401,8 @@ impl<'a, T: Send + Sync, const N: usize> Locked<'a, T, N> {
     }
 }
 
-/// Elements that have been added. Walks see them, but do not remove them before this has been dropped.
+/// Elements that have been added. Walks see them, but do not remove them before this has been
+/// dropped.
 ///
 /// # Invariants
 ///
@@ -413,15 +417,16 @@ pub(crate) struct Added<'a, T: Send + Sync + 'static, const N: usize> {
 }
 
 impl<T: Send + Sync, const N: usize> Added<'_, T, N> {
-    /// Keeps the elements for which `is_kept` returns true, and removes the others. A removed element leaves
-    /// a hole only if another element was added after it. `is_kept` is called in the order of the elements,
-    /// without the lock.
+    /// Keeps the elements for which `is_kept` returns true, and removes the others. A removed
+    /// element leaves a hole only if another element was added after it. `is_kept` is called in the
+    /// order of the elements, without the lock.
     ///
     /// Context: any but interrupts; may sleep if the drop of an element does.
     pub(crate) fn retain(mut self, mut is_kept: impl FnMut(&T) -> bool) {
         let mut removed = 0;
         for index in bits(self.mask) {
-            // SAFETY: By the invariants the block stays and has this element, which no walk removes.
+            // SAFETY: By the invariants the block stays and has this element, which no walk
+            // removes.
             let element = unsafe { &*(*self.block.as_ptr()).slots.get_unchecked(index).get() };
             if !is_kept(element) {
                 removed |= 1 << index;
@@ -447,8 +452,8 @@ impl<T: Send + Sync, const N: usize> Added<'_, T, N> {
 impl<T: Send + Sync, const N: usize> Drop for Added<'_, T, N> {
     fn drop(&mut self) {
         let mut head = self.list.head.lock();
-        // SAFETY: The list is locked, so the state is ours, and by the invariants so are the bits and
-        // the pin.
+        // SAFETY: The list is locked, so the state is ours, and by the invariants so are the bits
+        // and the pin.
         // INVARIANT: The refused elements have been dropped.
         let left = unsafe {
             let state = &mut *(*self.block.as_ptr()).state.get();
@@ -478,8 +483,8 @@ pub(crate) struct Walk<'a, T: Send + Sync + 'static, const N: usize> {
 impl<T: Send + Sync, const N: usize> Walk<'_, T, N> {
     /// Goes to the next block, and locks the list to look at it. Returns [`None`] at the end.
     ///
-    /// The visit borrows the walk, since the walk's next step and its drop take the lock that the visit
-    /// holds.
+    /// The visit borrows the walk, since the walk's next step and its drop take the lock that the
+    /// visit holds.
     ///
     /// Context: any but interrupts.
     pub(crate) fn next(&mut self) -> Option<Visit<'_, T, N>> {
@@ -504,8 +509,8 @@ impl<T: Send + Sync, const N: usize> Walk<'_, T, N> {
         })
     }
 
-    /// Locks the list to look at the walk's current block again. Returns [`None`] if there is no current
-    /// block.
+    /// Locks the list to look at the walk's current block again. Returns [`None`] if there is no
+    /// current block.
     ///
     /// Context: any but interrupts.
     pub(crate) fn here(&mut self) -> Option<Visit<'_, T, N>> {
@@ -539,23 +544,23 @@ pub(crate) struct Visit<'a, T: 'static, const N: usize> {
 }
 
 impl<T, const N: usize> Visit<'_, T, N> {
-    /// Returns the elements from the index `start` on, with their indices. An element keeps its index as long
-    /// as it is in the list.
+    /// Returns the elements from the index `start` on, with their indices. An element keeps its
+    /// index as long as it is in the list.
     pub(crate) fn iter_from(&self, start: usize) -> impl Iterator<Item = (usize, &T)> {
         // SAFETY: The list is locked and by the invariant the block is in it, so the state is ours.
         let occupied = unsafe { (*(*self.block.as_ptr()).state.get()).occupied };
         bits(occupied & !below(start)).map(|index| {
-            // SAFETY: By the invariants the bits that are set are below `N`, and their slots have elements,
-            // which stay as long as the list is locked.
+            // SAFETY: By the invariants the bits that are set are below `N`, and their slots have
+            // elements, which stay as long as the list is locked.
             (index, unsafe {
                 &*(*self.block.as_ptr()).slots.get_unchecked(index).get()
             })
         })
     }
 
-    /// Removes the elements for which `is_removed` returns true, and drops them after releasing the lock.
-    /// `is_removed` is called in the order of the elements, with the lock held. It is not called for elements
-    /// that are still being added.
+    /// Removes the elements for which `is_removed` returns true, and drops them after releasing the
+    /// lock. `is_removed` is called in the order of the elements, with the lock held. It is not
+    /// called for elements that are still being added.
     ///
     /// Context: may sleep if the drop of an element does.
     pub(crate) fn remove_if(mut self, is_removed: impl Fn(&T) -> bool) {
@@ -586,8 +591,9 @@ impl<T, const N: usize> PinnedDrop for BlockList<T, N> {
             let Some(block) = (unsafe { head.after(None) }) else {
                 return;
             };
-            // INVARIANT: No other code has the list. Pins that are left belong to walks and `Added`s that were
-            // forgotten, which use no block any more. So this pin is the only one that counts.
+            // INVARIANT: No other code has the list. Pins that are left belong to walks and
+            // `Added`s that were forgotten, which use no block any more. So this pin is the only
+            // one that counts.
             // SAFETY: The list is locked.
             let occupied = unsafe {
                 let state = &mut *(*block.as_ptr()).state.get();

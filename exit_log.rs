@@ -2,9 +2,9 @@
 
 //! The log of exits: the records that open files still wait for.
 //!
-//! It holds at most [`KEPT`] records, and what they pin is bounded. For each PID namespace in which files
-//! have been opened, a [`Viewer`] counts the records that the namespace sees. So the log knows which files
-//! wait for a record, and how many records a file has missed.
+//! It holds at most [`KEPT`] records, and what they pin is bounded. For each PID namespace in which
+//! files have been opened, a [`Viewer`] counts the records that the namespace sees. So the log
+//! knows which files wait for a record, and how many records a file has missed.
 
 #![forbid(unsafe_code)]
 
@@ -26,8 +26,8 @@ use kernel::{
 /// How many records are kept for all files together.
 pub(crate) const KEPT: usize = 16384;
 
-/// How much memory the records may pin, in bytes: enough for [`KEPT`] processes in PID namespaces up to three
-/// levels deep, unless each process pins a different namespace.
+/// How much memory the records may pin, in bytes: enough for [`KEPT`] processes in PID namespaces
+/// up to three levels deep, unless each process pins a different namespace.
 pub(crate) const PINNED_MAX: usize = KEPT * Process::pid_size_at(3);
 
 /// How many first threads may be pinned until they are off their CPU.
@@ -75,7 +75,8 @@ pub(crate) struct Log {
     /// How many records pin a first thread, and a record number below which none does.
     pub(crate) running: usize,
     pub(crate) settled: u64,
-    /// The namespaces that were charged to a record lately. Records of one namespace share its cost.
+    /// The namespaces that were charged to a record lately. Records of one namespace share its
+    /// cost.
     pub(crate) charged: [Option<NamespaceId>; 16],
 }
 
@@ -121,8 +122,8 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// If there is no room, the oldest record leaves the log and is returned. The caller drops it without
-    /// the lock, and tries again.
+    /// If there is no room, the oldest record leaves the log and is returned. The caller drops it
+    /// without the lock, and tries again.
     pub(crate) fn add(
         &mut self,
         process: &Process,
@@ -189,7 +190,8 @@ impl Log {
         self.take_first()
     }
 
-    /// Makes a file that was opened in `ns` stop waiting for the records in `from..to` that `ns` sees.
+    /// Makes a file that was opened in `ns` stop waiting for the records in `from..to` that `ns`
+    /// sees.
     pub(crate) fn pass(&mut self, ns: &PidNamespace, from: u64, to: u64) {
         for number in from.max(self.first)..to {
             if let Some(record) = self.get_mut(number) {
@@ -200,8 +202,8 @@ impl Log {
         }
     }
 
-    /// Settles the times of threads that are off their CPU, up to a batch of them. Returns whether there
-    /// may be more.
+    /// Settles the times of threads that are off their CPU, up to a batch of them. Returns whether
+    /// there may be more.
     pub(crate) fn settle(&mut self) -> bool {
         self.settled = self.settled.max(self.first);
         for _ in 0..BATCH {

@@ -2,8 +2,8 @@
 
 //! A callback at the exit of a process.
 //!
-//! An [`ExitWatch`] is an entry on the wait queue of a `struct pid` on which a poll of a pidfd sleeps.
-//! The kernel wakes that queue when the process exits, and so calls the entry's function.
+//! An [`ExitWatch`] is an entry on the wait queue of a `struct pid` on which a poll of a pidfd
+//! sleeps. The kernel wakes that queue when the process exits, and so calls the entry's function.
 //!
 //! C headers: [`include/linux/wait.h`](srctree/include/linux/wait.h),
 //! [`include/linux/pid.h`](srctree/include/linux/pid.h).
@@ -42,11 +42,11 @@ use kernel::{
 pub(crate) trait ExitHandler: Send + Sync + Sized + 'static {
     /// Called once for each watch that was started, when its process exits.
     ///
-    /// Context: called with `tasklist_lock` held for writing and with the lock of a wait queue held, and
-    /// with interrupts disabled unless the kernel has `PREEMPT_RT`. It must not sleep, nor take a lock
-    /// that others hold with interrupts enabled, nor drop an [`ExitWatch`]. Forks and exits on all CPUs wait
-    /// for it, so it must be short, whatever users do. `current` may have been reaped: then it has no PID
-    /// namespace.
+    /// Context: called with `tasklist_lock` held for writing and with the lock of a wait queue
+    /// held, and with interrupts disabled unless the kernel has `PREEMPT_RT`. It must not sleep,
+    /// nor take a lock that others hold with interrupts enabled, nor drop an [`ExitWatch`]. Forks
+    /// and exits on all CPUs wait for it, so it must be short, whatever users do. `current` may
+    /// have been reaped: then it has no PID namespace.
     fn exited(this: ArcBorrow<'_, Self>, process: &Process, group: ExitedGroup<'_>);
 }
 
@@ -65,14 +65,16 @@ pub(crate) enum WatchState {
 /// The handler is being called. To callers, this is [`WatchState::Watching`].
 const CALLING: u8 = WatchState::Exited as u8 + 1;
 
-/// A watch on a process. Dropping it ends the watch: after that, the handler is not called any more.
+/// A watch on a process. Dropping it ends the watch: after that, the handler is not called any
+/// more.
 ///
 /// # Invariants
 ///
 /// - `entry.entry` is on the wait queue of `process`, or linked to nothing but itself.
 /// - `state` is a [`WatchState`] or [`CALLING`]. It changes under the lock of that queue: to
-///   [`WatchState::Watching`] when the entry is put on it, to [`CALLING`] before the handler is called, and to
-///   [`WatchState::Exited`] after the entry has left it, as the last use of the watch by its callback.
+///   [`WatchState::Watching`] when the entry is put on it, to [`CALLING`] before the handler is
+///   called, and to [`WatchState::Exited`] after the entry has left it, as the last use of the
+///   watch by its callback.
 /// - It is pinned: only [`new`](Self::new) makes one.
 /// - `entry.private` comes from `Arc::<H>::into_raw()`, and `self` owns that reference.
 #[pin_data(PinnedDrop)]
@@ -86,8 +88,8 @@ pub(crate) struct ExitWatch<H: ExitHandler> {
 
 // SAFETY: A wait queue entry may be removed by any thread; the rest is `Send`.
 unsafe impl<H: ExitHandler> Send for ExitWatch<H> {}
-// SAFETY: `&self` gives access to the process and an atomic variable, and to the entry under the lock of
-// the queue.
+// SAFETY: `&self` gives access to the process and an atomic variable, and to the entry under the
+// lock of the queue.
 unsafe impl<H: ExitHandler> Sync for ExitWatch<H> {}
 
 impl<H: ExitHandler> ExitWatch<H> {
@@ -114,18 +116,18 @@ impl<H: ExitHandler> ExitWatch<H> {
 
     /// Starts the watch. The handler may be called before this returns.
     ///
-    /// Context: any but interrupts. Takes the lock of a wait queue, so it may sleep on a kernel with
-    /// `PREEMPT_RT`.
+    /// Context: any but interrupts. Takes the lock of a wait queue, so it may sleep on a kernel
+    /// with `PREEMPT_RT`.
     ///
     /// # Errors
     ///
     /// - [`ESRCH`] if the process has exited.
-    /// - [`EBUSY`] if it is watched already, perhaps by another module. If the caller has access to that
-    ///   watch, it sees the state [`WatchState::Watching`] or a later one.
+    /// - [`EBUSY`] if it is watched already, perhaps by another module. If the caller has access to
+    ///   that watch, it sees the state [`WatchState::Watching`] or a later one.
     pub(crate) fn start(&self) -> Result {
         let queue = self.process.exit_queue();
-        // SAFETY: The process keeps its queue. Interrupts must be off: the kernel wakes the queue under
-        // `tasklist_lock`, which interrupt handlers take.
+        // SAFETY: The process keeps its queue. Interrupts must be off: the kernel wakes the queue
+        // under `tasklist_lock`, which interrupt handlers take.
         let flags = unsafe { lock_irqsave(&raw mut (*queue).lock) };
         // SAFETY: We have just locked the queue.
         let result = unsafe { self.add() };
@@ -141,17 +143,17 @@ impl<H: ExitHandler> ExitWatch<H> {
     /// The caller holds the lock of the queue.
     unsafe fn add(&self) -> Result {
         // An exit first changes what this reads and then takes the lock of the queue
-        // (`do_notify_pidfd()`). We hold that lock. So either we see that the process has exited, or its
-        // exit is going to find the entry.
+        // (`do_notify_pidfd()`). We hold that lock. So either we see that the process has exited,
+        // or its exit is going to find the entry.
         if self.process.has_exited() {
             return Err(ESRCH);
         }
         let head = self.process.exit_queue();
-        // As in `add_wait_queue_priority_exclusive()`, which would take the lock. It allows one entry with
-        // priority, at the head of the queue. No other kernel code adds such an entry to this queue, so if
-        // there is one, the process is watched already.
-        // SAFETY: The queue is locked. Its entries are valid; ours is linked to itself, since the queue does
-        // not begin with an entry with priority, and stays until `drop`.
+        // As in `add_wait_queue_priority_exclusive()`, which would take the lock. It allows one
+        // entry with priority, at the head of the queue. No other kernel code adds such an entry to
+        // this queue, so if there is one, the process is watched already.
+        // SAFETY: The queue is locked. Its entries are valid; ours is linked to itself, since the
+        // queue does not begin with an entry with priority, and stays until `drop`.
         // INVARIANT: The entry is on the queue, and the queue is locked.
         unsafe {
             let head = &raw mut (*head).head;
@@ -165,7 +167,8 @@ impl<H: ExitHandler> ExitWatch<H> {
             // At the head: before the first one.
             bindings::list_add_tail(&raw mut (*self.entry.get()).entry, first);
         }
-        // A writer that is refused because of this watch takes the lock later, and so sees the state.
+        // A writer that is refused because of this watch takes the lock later, and so sees the
+        // state.
         self.state
             .store(WatchState::Watching as u8, Ordering::Relaxed);
         Ok(())
@@ -201,8 +204,9 @@ impl<H: ExitHandler> ExitWatch<H> {
         _flags: c_int,
         key: *mut c_void,
     ) -> c_int {
-        // `__unhash_process()` wakes the queue without a key, inside the write section of `stats_lock`.
-        // There, we must not read what this lock protects. This wake-up is not an exit, but follows one.
+        // `__unhash_process()` wakes the queue without a key, inside the write section of
+        // `stats_lock`. There, we must not read what this lock protects. This wake-up is not an
+        // exit, but follows one.
         if key.is_null() {
             return 0;
         }
@@ -214,19 +218,21 @@ impl<H: ExitHandler> ExitWatch<H> {
             // The leader exits while other threads run, and its tracer hears of it.
             return 0;
         };
-        // SAFETY: By the type's invariant `private` comes from `into_raw()`. The watch keeps the reference
-        // until the entry is off the queue. That takes the queue's lock, which is held now.
+        // SAFETY: By the type's invariant `private` comes from `into_raw()`. The watch keeps the
+        // reference until the entry is off the queue. That takes the queue's lock, which is held
+        // now.
         let handler = unsafe { ArcBorrow::<H>::from_raw((*entry).private.cast_const().cast()) };
         watch.state.store(CALLING, Ordering::Relaxed);
         H::exited(handler, &watch.process, group);
-        // Take the entry off the queue, since no more calls are needed. From now on, a new watch of this
-        // process fails because the process has exited.
+        // Take the entry off the queue, since no more calls are needed. From now on, a new watch of
+        // this process fails because the process has exited.
         // SAFETY: The entry is on the queue, which is locked.
         // INVARIANT: The entry is linked to itself before the state says so.
         unsafe { list_del_init(&raw mut (*entry).entry) };
-        // After this store, the watch may be gone. `__wake_up_common()` does not touch an entry after calling
-        // its function, either: `autoremove_wake_function()` relies on that, too. The queue stays: the kernel
-        // puts its own reference to the `struct pid` only after `release_task()`, which needs `tasklist_lock`.
+        // After this store, the watch may be gone. `__wake_up_common()` does not touch an entry
+        // after calling its function, either: `autoremove_wake_function()` relies on that, too. The
+        // queue stays: the kernel puts its own reference to the `struct pid` only after
+        // `release_task()`, which needs `tasklist_lock`.
         watch
             .state
             .store(WatchState::Exited as u8, Ordering::Release);
@@ -238,22 +244,25 @@ impl<H: ExitHandler> ExitWatch<H> {
 impl<H: ExitHandler> PinnedDrop for ExitWatch<H> {
     fn drop(self: Pin<&mut Self>) {
         let entry = self.entry.get();
-        // A watch that is over does not take the lock: pollers of a pidfd take it, too, and on a kernel with
-        // `PREEMPT_RT` they can be preempted while they hold it. The callback may still be returning from the
-        // module's code. It holds a spin lock, so the `synchronize_rcu()` in `free_module()` waits for it.
+        // A watch that is over does not take the lock: pollers of a pidfd take it, too, and on a
+        // kernel with `PREEMPT_RT` they can be preempted while they hold it. The callback may still
+        // be returning from the module's code. It holds a spin lock, so the `synchronize_rcu()` in
+        // `free_module()` waits for it.
         if self.state() == WatchState::Watching {
-            // A handler that drops its own watch would go on with a freed one. Taking the lock makes it spin
-            // for ever. On a kernel for one CPU without `PREEMPT_RT`, a `spinlock_t` has no state, so this
-            // loop spins instead.
+            // A handler that drops its own watch would go on with a freed one. Taking the lock
+            // makes it spin for ever. On a kernel for one CPU without `PREEMPT_RT`, a `spinlock_t`
+            // has no state, so this loop spins instead.
             const HAS_STATE: bool = cfg!(any(CONFIG_SMP, CONFIG_PREEMPT_RT));
             while !HAS_STATE && self.state.load(Ordering::Relaxed) == CALLING {
                 cpu_relax();
             }
-            // SAFETY: By the type's invariant the entry is on this queue or, if the process is exiting right
-            // now, linked to itself. This waits for a running callback, which holds the lock.
+            // SAFETY: By the type's invariant the entry is on this queue or, if the process is
+            // exiting right now, linked to itself. This waits for a running callback, which holds
+            // the lock.
             unsafe { bindings::remove_wait_queue(self.process.exit_queue(), entry) };
         }
-        // SAFETY: By the type's invariants no callback uses the handler any more, and the reference is ours.
+        // SAFETY: By the type's invariants no callback uses the handler any more, and the reference
+        // is ours.
         drop(unsafe { Arc::<H>::from_raw((*entry).private.cast_const().cast()) });
     }
 }

@@ -2,15 +2,16 @@
 
 //! `/proc/mp1/exits`: a line for each registered process that exits, with its final CPU time.
 //!
-//! All open files share one [`Log`] of records. Each file reads it at its own position. The callback at an
-//! exit adds a record. The last file to wait for a record drops it. A file that falls behind misses the
-//! oldest records, and is told how many.
+//! All open files share one [`Log`] of records. Each file reads it at its own position. The
+//! callback at an exit adds a record. The last file to wait for a record drops it. A file that
+//! falls behind misses the oldest records, and is told how many.
 //!
-//! A file shows the exits that its opener's PID namespace sees, with PIDs as in its reader's namespace.
+//! A file shows the exits that its opener's PID namespace sees, with PIDs as in its reader's
+//! namespace.
 //!
-//! A read copies without a lock and then moves the file's position. If another reader of the same file
-//! has moved it meanwhile, the read retries. So a bad pointer loses nothing, and no caller waits for a
-//! reader.
+//! A read copies without a lock and then moves the file's position. If another reader of the same
+//! file has moved it meanwhile, the read retries. So a bad pointer loses nothing, and no caller
+//! waits for a reader.
 
 #![forbid(unsafe_code)]
 
@@ -85,9 +86,9 @@ use kernel::{
     }, //
 };
 
-/// How many times a reader checks whether an exiting thread is off its CPU. The thread needs microseconds for
-/// that, or longer if a hypervisor has preempted the CPU. So the reader first spins, then sleeps between the
-/// checks.
+/// How many times a reader checks whether an exiting thread is off its CPU. The thread needs
+/// microseconds for that, or longer if a hypervisor has preempted the CPU. So the reader first
+/// spins, then sleeps between the checks.
 const SPINS: usize = 200;
 const SLEEPS: usize = 200;
 const PAUSE: Delta = Delta::from_micros(50);
@@ -329,8 +330,8 @@ impl OpenExits {
         })
     }
 
-    /// Looks at what a reader in `ns` reads next. With `settle`, takes the time of a thread that is still
-    /// running as it is now.
+    /// Looks at what a reader in `ns` reads next. With `settle`, takes the time of a thread that is
+    /// still running as it is now.
     fn look_ahead(&self, ns: &PidNamespace, settle: bool, ahead: &mut Ahead) {
         let mut guard = self.exits.log.lock();
         let log = &mut *guard;
@@ -381,8 +382,8 @@ impl OpenExits {
         ahead.has_more = ahead.to.next < log.next;
     }
 
-    /// Moves the file to `to`, unless another reader has moved it since `seen`. `rest` is the unread rest of
-    /// the line before `to`.
+    /// Moves the file to `to`, unless another reader has moved it since `seen`. `rest` is the
+    /// unread rest of the line before `to`.
     ///
     /// Returns whether the file was moved.
     fn advance(&self, seen: &Ahead, to: Position, rest: &[u8]) -> bool {
@@ -402,7 +403,8 @@ impl OpenExits {
         true
     }
 
-    /// Returns whether a reader in `ns` has something to read. Skips records without a line for this reader.
+    /// Returns whether a reader in `ns` has something to read. Skips records without a line for
+    /// this reader.
     ///
     /// Context: process context; does not sleep.
     fn is_readable(&self, ns: &PidNamespace) -> bool {
@@ -444,8 +446,8 @@ impl OpenExits {
             let len = text.len();
             let copied = reader.copy(&text[..len.min(reader.room())]);
 
-            // Move the file past the last line that was copied in full or in part. If everything was copied,
-            // move it past all records that were looked at.
+            // Move the file past the last line that was copied in full or in part. If everything
+            // was copied, move it past all records that were looked at.
             let (to, end) = if copied == len {
                 (ahead.to, len)
             } else if copied <= ahead.rest_len {

@@ -23,14 +23,15 @@ const __GFP_RETRY_MAYFAIL: Flags = {
         assert!(align_of::<Flags>() == align_of::<bindings::gfp_t>());
     };
     let raw: bindings::gfp_t = 1 << bindings::___GFP_RETRY_MAYFAIL_BIT;
-    // SAFETY: `Flags` has one field, an integer with the size and alignment of `Flags`. So the field is at
-    // offset 0 and there is no padding, whatever the representation. All values of a `gfp_t` are valid.
+    // SAFETY: `Flags` has one field, an integer with the size and alignment of `Flags`. So the
+    // field is at offset 0 and there is no padding, whatever the representation. All values of a
+    // `gfp_t` are valid.
     unsafe { core::mem::transmute::<bindings::gfp_t, Flags>(raw) }
 };
 
-/// Returns the flags for memory that a user makes the kernel allocate: it is charged to the cgroup of
-/// `current`. If there is no memory, or the cgroup is at its limit, the allocation fails: no process is
-/// killed for it, and nothing is logged.
+/// Returns the flags for memory that a user makes the kernel allocate: it is charged to the cgroup
+/// of `current`. If there is no memory, or the cgroup is at its limit, the allocation fails: no
+/// process is killed for it, and nothing is logged.
 ///
 /// Context: an allocation with these flags may sleep.
 pub(crate) fn user_account() -> Flags {

@@ -9,15 +9,15 @@
 /// The nanoseconds of a millisecond.
 const NSEC_PER_MSEC: u64 = 1_000_000;
 
-/// The length of the longest line of a process: ten digits of the PID, and fourteen of 64 bits of nanoseconds
-/// in milliseconds. A line of lost records is not longer.
+/// The length of the longest line of a process: ten digits of the PID, and fourteen of 64 bits of
+/// nanoseconds in milliseconds. A line of lost records is not longer.
 pub(crate) const LINE_MAX: usize = 10 + b": ".len() + 14 + b"\n".len();
 
 /// The space for one line. A power of two: masking an index costs less than a bounds check.
 const SPACE: usize = LINE_MAX.next_power_of_two();
 
-/// A text with room for at least `N` lines. It is written from its end to its start, since that is the order
-/// in which the digits of a number come out.
+/// A text with room for at least `N` lines. It is written from its end to its start, since that is
+/// the order in which the digits of a number come out.
 pub(crate) struct Lines<const N: usize> {
     space: [[u8; SPACE]; N],
     start: usize,

@@ -72,14 +72,14 @@ module! {
 /// The version, for `modinfo` and `/sys/module/mp1/version`: [`module!`] has no key for it.
 const VERSION: &str = concat!("version=", env!("MP1_VERSION"), "\0");
 
-// As in `module!`. With `used(linker)`, this would be in a second section of that name. Newer linkers do not
-// join it with the first, and the kernel refuses a module with two.
+// As in `module!`. With `used(linker)`, this would be in a second section of that name. Newer
+// linkers do not join it with the first, and the kernel refuses a module with two.
 #[used(compiler)]
 #[link_section = ".modinfo"]
 static MODINFO_VERSION: [u8; VERSION.len()] = *VERSION.as_bytes().first_chunk().unwrap();
 
-/// The loaded module. The comment of each field says what its drop does; the fields are dropped in this
-/// order.
+/// The loaded module. The comment of each field says what its drop does; the fields are dropped in
+/// this order.
 struct Mp1 {
     /// Wakes the readers and polls of the file. No user is inside it from then on.
     _exits: File<ExitsFile>,

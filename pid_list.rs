@@ -32,8 +32,8 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// Returns the beginning of `text` up to and including its last white space, or [`None`] if there is no white
-/// space. Only this part can be parsed if the rest of the text is not known.
+/// Returns the beginning of `text` up to and including its last white space, or [`None`] if there
+/// is no white space. Only this part can be parsed if the rest of the text is not known.
 pub(crate) fn up_to_last_space(text: &[u8]) -> Option<&[u8]> {
     let last = text.iter().rposition(|byte| is_space(*byte))?;
     text.get(..=last)

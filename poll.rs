@@ -2,11 +2,11 @@
 
 //! Wait queues of files that are polled.
 //!
-//! [`kernel::sync::poll::PollCondVar`] is for files that keep their module loaded while they are open.
-//! A file in `/proc` does not: the unload cuts the file off from the module, but what `poll()`, `select()`,
-//! `epoll`, `io_uring` and `io_submit()` have put on a wait queue of the module stays there. So a
-//! [`PollQueue`] empties itself before it goes: it wakes `poll()` and `select()`, makes the others forget it,
-//! and waits for those that still look at it.
+//! [`kernel::sync::poll::PollCondVar`] is for files that keep their module loaded while they are
+//! open. A file in `/proc` does not: the unload cuts the file off from the module, but what
+//! `poll()`, `select()`, `epoll`, `io_uring` and `io_submit()` have put on a wait queue of the
+//! module stays there. So a [`PollQueue`] empties itself before it goes: it wakes `poll()` and
+//! `select()`, makes the others forget it, and waits for those that still look at it.
 //!
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h).
@@ -48,8 +48,8 @@ impl Events {
     pub(crate) const CHANGED: Self = Self((layout::EVENT_PRI | layout::EVENT_ERR) as u32);
     /// No event.
     pub(crate) const NONE: Self = Self(0);
-    /// Every event: callers wake up whatever they wait for. `select()` for exceptions, say, looks at
-    /// `EPOLLPRI` alone.
+    /// Every event: callers wake up whatever they wait for. `select()` for exceptions, say, looks
+    /// at `EPOLLPRI` alone.
     pub(crate) const ALL: Self = Self(
         Self::READABLE.0
             | Self::WRITABLE.0
@@ -85,8 +85,8 @@ pub(crate) struct PollQueue {
     is_polled: AtomicBool,
 }
 
-/// The head of a wait queue, with what lockdep needs to know of its lock. All of it may have to outlive the
-/// module, so none of it is static.
+/// The head of a wait queue, with what lockdep needs to know of its lock. All of it may have to
+/// outlive the module, so none of it is static.
 #[pin_data]
 struct Head {
     #[pin]
@@ -101,8 +101,8 @@ unsafe impl Send for PollQueue {}
 // SAFETY: As above.
 unsafe impl Sync for PollQueue {}
 
-/// How many times a queue wakes the callers that are still on it before it goes, and how long it waits for
-/// them each time.
+/// How many times a queue wakes the callers that are still on it before it goes, and how long it
+/// waits for them each time.
 const HANG_UP_TRIES: usize = 40;
 const HANG_UP_PAUSE: Delta = Delta::from_millis(1);
 
@@ -140,27 +140,28 @@ impl PollQueue {
         self.head.head.get()
     }
 
-    /// Makes a poll wait for events of this queue: `poll_wait()`. The caller looks for events after this.
+    /// Makes a poll wait for events of this queue: `poll_wait()`. The caller looks for events after
+    /// this.
     ///
     /// Context: process context.
     ///
     /// # Safety
     ///
-    /// `file` and `table` belong to a call of `poll` of that file. The queue is not dropped before the call has
-    /// returned to the kernel.
+    /// `file` and `table` belong to a call of `poll` of that file. The queue is not dropped before
+    /// the call has returned to the kernel.
     pub(crate) unsafe fn register(
         &self,
         file: *mut bindings::file,
         table: *mut bindings::poll_table,
     ) {
         self.is_polled.store(true, Relaxed);
-        // SAFETY: By the invariant and by the caller's promise all are valid. The head outlives what is put on
-        // the queue, see `drop`.
+        // SAFETY: By the invariant and by the caller's promise all are valid. The head outlives
+        // what is put on the queue, see `drop`.
         unsafe { bindings::poll_wait(file, self.as_ptr(), table) };
     }
 
-    /// Returns whether a task sleeps or polls here. A task that comes later sees what the caller has
-    /// changed before.
+    /// Returns whether a task sleeps or polls here. A task that comes later sees what the caller
+    /// has changed before.
     ///
     /// Context: any.
     pub(crate) fn has_waiters(&self) -> bool {
@@ -201,8 +202,8 @@ impl PollQueue {
         };
     }
 
-    /// Sleeps until `ready` returns true. `ready` is called again after each [`wake`](Self::wake). `ready`
-    /// must not sleep: the task state is already `TASK_INTERRUPTIBLE`.
+    /// Sleeps until `ready` returns true. `ready` is called again after each [`wake`](Self::wake).
+    /// `ready` must not sleep: the task state is already `TASK_INTERRUPTIBLE`.
     ///
     /// Context: process context; sleeps.
     ///
@@ -211,7 +212,8 @@ impl PollQueue {
     /// [`ERESTARTSYS`] if a signal came first.
     pub(crate) fn wait_interruptible(&self, mut ready: impl FnMut() -> bool) -> Result {
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
-        // SAFETY: The entry is valid for writes; it stays where it is until the end of this function.
+        // SAFETY: The entry is valid for writes; it stays where it is until the end of this
+        // function.
         unsafe { bindings::init_wait(entry.get()) };
         let result = loop {
             // SAFETY: Queue and entry are valid.
@@ -236,8 +238,9 @@ impl PollQueue {
         result
     }
 
-    /// Wakes all sleepers and polls with every event, and gives polls some time to ask the file again. The
-    /// caller has made sure that the file reports every event by now. Entries of `epoll` stay on the queue.
+    /// Wakes all sleepers and polls with every event, and gives polls some time to ask the file
+    /// again. The caller has made sure that the file reports every event by now. Entries of `epoll`
+    /// stay on the queue.
     ///
     /// Context: sleeps for up to some 50 milliseconds.
     pub(crate) fn hang_up(&self) {
@@ -253,7 +256,8 @@ impl PollQueue {
 
 impl Drop for PollQueue {
     fn drop(&mut self) {
-        // `epoll`, `io_uring` and `io_submit()` forget the queue. A `poll()` or `select()` leaves by itself.
+        // `epoll`, `io_uring` and `io_submit()` forget the queue. A `poll()` or `select()` leaves
+        // by itself.
         for _ in 0..HANG_UP_TRIES {
             self.wake_raw(Events::ALL.mask() | layout::EVENT_POLLFREE as u32);
             if self.is_empty() {
@@ -262,20 +266,21 @@ impl Drop for PollQueue {
             fsleep(HANG_UP_PAUSE);
         }
         if !self.is_empty() {
-            // A `poll()` or `select()` that has not had a CPU all this time is still on the queue. From now
-            // on only core code uses the head. The head, a few bytes, is leaked with its lock class.
+            // A `poll()` or `select()` that has not had a CPU all this time is still on the queue.
+            // From now on only core code uses the head. The head, a few bytes, is leaked with its
+            // lock class.
             pr_info!("a wait queue stays behind for a poll that does not end\n");
             return;
         }
-        // The last caller to leave may still hold the lock. Wait until it has released the lock, and then
-        // until it has left the section around that (of RCU, or with preemption off). `epoll` and `io_uring`
-        // forget a queue under RCU as well.
+        // The last caller to leave may still hold the lock. Wait until it has released the lock,
+        // and then until it has left the section around that (of RCU, or with preemption off).
+        // `epoll` and `io_uring` forget a queue under RCU as well.
         self.wake(Events::ALL);
         // SAFETY: Process context, and no lock is held.
         unsafe { bindings::synchronize_rcu() };
-        // `aio_poll()` takes the lock once more after the file's `poll` has returned, unless it was told to
-        // forget the queue. A wake that completes its request does not tell it. It runs on without a sleep, but
-        // it can have been preempted before it takes the lock, outside of RCU.
+        // `aio_poll()` takes the lock once more after the file's `poll` has returned, unless it was
+        // told to forget the queue. A wake that completes its request does not tell it. It runs on
+        // without a sleep, but it can have been preempted before it takes the lock, outside of RCU.
         if *self.is_polled.get_mut() && !wait_for_preempted_tasks() {
             pr_info!("a wait queue stays behind, since this kernel cannot wait for all polls\n");
             return;
@@ -285,11 +290,11 @@ impl Drop for PollQueue {
     }
 }
 
-/// Waits until each task that is preempted inside the kernel now has run on, to where it sleeps or leaves the
-/// kernel. Returns false if the kernel has no way to wait for that.
+/// Waits until each task that is preempted inside the kernel now has run on, to where it sleeps or
+/// leaves the kernel. Returns false if the kernel has no way to wait for that.
 ///
-/// Context: sleeps. The caller has called `synchronize_rcu()`, which is enough for kernels that do not preempt
-/// kernel code.
+/// Context: sleeps. The caller has called `synchronize_rcu()`, which is enough for kernels that do
+/// not preempt kernel code.
 fn wait_for_preempted_tasks() -> bool {
     #[cfg(CONFIG_TASKS_RCU)]
     // SAFETY: Process context, and no lock is held.

@@ -3,12 +3,12 @@
 //! Files in `/proc`.
 //!
 //! A [`Dir`] and a [`File`] exist in `/proc` as long as their Rust values do. Removing a file waits
-//! for calls that are inside its operations and releases what open files own. So no user can reach a
-//! module whose files are gone; open files answer with `EIO` from then on.
+//! for calls that are inside its operations and releases what open files own. So no user can reach
+//! a module whose files are gone; open files answer with `EIO` from then on.
 //!
-//! This relies on the drop. Code that leaks a [`File`] by `mem::forget()` keeps the entry, whose operations
-//! are in the module's text: then the module must not be unloaded. Rust calls a leak safe, and the `kernel`
-//! crate has the same limit for everything that is registered.
+//! This relies on the drop. Code that leaks a [`File`] by `mem::forget()` keeps the entry, whose
+//! operations are in the module's text: then the module must not be unloaded. Rust calls a leak
+//! safe, and the `kernel` crate has the same limit for everything that is registered.
 //!
 //! C header: [`include/linux/proc_fs.h`](srctree/include/linux/proc_fs.h).
 
@@ -111,8 +111,8 @@ extern "C" {
     fn proc_remove(entry: *mut ProcDirEntry);
 }
 
-/// Checks that `name` names one entry. To `/proc`, a name with a slash is a path: the entry could be in a
-/// directory of another owner, and be removed with it.
+/// Checks that `name` names one entry. To `/proc`, a name with a slash is a path: the entry could
+/// be in a directory of another owner, and be removed with it.
 fn check_name(name: &CStr) -> Result {
     let name = name.to_bytes();
     if name.is_empty()
@@ -125,8 +125,8 @@ fn check_name(name: &CStr) -> Result {
     Ok(())
 }
 
-/// Checks that `mode` has permission bits and nothing else. To `/proc`, other bits change the type of
-/// the entry, and no bits at all stand for a default.
+/// Checks that `mode` has permission bits and nothing else. To `/proc`, other bits change the type
+/// of the entry, and no bits at all stand for a default.
 fn check_mode(mode: u16) -> Result {
     if mode == 0 || mode & !0o7777 != 0 {
         return Err(EINVAL);
@@ -155,8 +155,8 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if `name` is no name of an entry: empty, too long, `.`, `..`, or with a slash; if
-    ///   it is a number, which names a process; or if `mode` is 0 or has other bits.
+    /// - [`EINVAL`] if `name` is no name of an entry: empty, too long, `.`, `..`, or with a slash;
+    ///   if it is a number, which names a process; or if `mode` is 0 or has other bits.
     /// - [`ENOMEM`] if there is no memory, or such an entry already.
     pub(crate) fn new(name: &CStr, mode: u16) -> Result<Self> {
         check_name(name)?;
@@ -166,16 +166,16 @@ impl Dir {
         }
         // SAFETY: The name ends with NUL and is copied; no parent means `/proc` itself.
         let entry = unsafe { proc_mkdir_mode(name.as_char_ptr(), mode, core::ptr::null_mut()) };
-        // INVARIANT: What is not null is a new entry. No other code removes it: names have no slashes, so
-        // no `Dir` is inside another one.
+        // INVARIANT: What is not null is a new entry. No other code removes it: names have no
+        // slashes, so no `Dir` is inside another one.
         Ok(Self(NonNull::new(entry).ok_or(ENOMEM)?))
     }
 }
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        // SAFETY: By the type's invariant the entry still exists. Each `File` in it holds a reference to the
-        // directory until the file has been removed.
+        // SAFETY: By the type's invariant the entry still exists. Each `File` in it holds a
+        // reference to the directory until the file has been removed.
         unsafe { proc_remove(self.0.as_ptr()) };
     }
 }
@@ -186,8 +186,8 @@ impl Drop for Dir {
 /// what the file itself owns, `file` is what the open file owns.
 ///
 /// A file without [`size`](Self::size) is a stream: it has no position, and `lseek()` and `pread()`
-/// fail with `ESPIPE`. A read of it may sleep for as long as it likes, and so it cannot be spliced: the
-/// kernel would hold the lock of the pipe meanwhile (`splice_file_to_pipe()`).
+/// fail with `ESPIPE`. A read of it may sleep for as long as it likes, and so it cannot be spliced:
+/// the kernel would hold the lock of the pipe meanwhile (`splice_file_to_pipe()`).
 #[vtable]
 pub(crate) trait FileOps: Sized + 'static {
     /// What the file itself owns.
@@ -198,16 +198,16 @@ pub(crate) trait FileOps: Sized + 'static {
     /// Called at `open()`.
     fn open(data: <Self::Data as ForeignOwnable>::Borrowed<'_>) -> Result<Self::OpenFile>;
 
-    /// Called for every read: `read()`, `readv()`, and, unless the file is a stream, `pread()`, `splice()`
-    /// and `sendfile()`. What it copies to `reader` counts as read.
+    /// Called for every read: `read()`, `readv()`, and, unless the file is a stream, `pread()`,
+    /// `splice()` and `sendfile()`. What it copies to `reader` counts as read.
     fn read(
         data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
         reader: &mut Reader<'_>,
     ) -> Result;
 
-    /// Called at `write()` and, for each of its vectors, at `writev()`. Returns how many bytes count
-    /// as written, at most as many as there are.
+    /// Called at `write()` and, for each of its vectors, at `writev()`. Returns how many bytes
+    /// count as written, at most as many as there are.
     fn write(
         _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         _file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
@@ -224,8 +224,8 @@ pub(crate) trait FileOps: Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called at `poll()`, `select()` and the like, when the caller is on the [queue](Self::poll_queue): returns
-    /// the current events.
+    /// Called at `poll()`, `select()` and the like, when the caller is on the
+    /// [queue](Self::poll_queue): returns the current events.
     fn poll(
         _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         _file: <Self::OpenFile as ForeignOwnable>::Borrowed<'_>,
@@ -233,14 +233,15 @@ pub(crate) trait FileOps: Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called once, before the file is created, if there is a [`poll`](Self::poll): returns the queue on which
-    /// events are announced. The file keeps it.
+    /// Called once, before the file is created, if there is a [`poll`](Self::poll): returns the
+    /// queue on which events are announced. The file keeps it.
     fn poll_queue(_data: <Self::Data as ForeignOwnable>::Borrowed<'_>) -> Arc<PollQueue> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called once, before the file is removed: wakes all callers that sleep inside its operations, and makes
-    /// later ones return instead of sleeping. A caller that keeps sleeping would delay the removal.
+    /// Called once, before the file is removed: wakes all callers that sleep inside its operations,
+    /// and makes later ones return instead of sleeping. A caller that keeps sleeping would delay
+    /// the removal.
     fn hang_up(_data: <Self::Data as ForeignOwnable>::Borrowed<'_>) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -250,8 +251,8 @@ pub(crate) trait FileOps: Sized + 'static {
 ///
 /// # Invariants
 ///
-/// `position` and `iov` belong to a running read. `copied` is how much has been copied to `iov`, and so how
-/// much of it can be reverted.
+/// `position` and `iov` belong to a running read. `copied` is how much has been copied to `iov`,
+/// and so how much of it can be reverted.
 pub(crate) struct Reader<'a> {
     position: &'a mut bindings::loff_t,
     iov: &'a mut IovIterDest<'a>,
@@ -275,8 +276,8 @@ impl Reader<'_> {
         self.iov.len()
     }
 
-    /// Copies `bytes` as far as there is room and the user's memory can be written. Returns how many it
-    /// copied.
+    /// Copies `bytes` as far as there is room and the user's memory can be written. Returns how
+    /// many it copied.
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> usize {
         let len = self.iov.copy_to_iter(bytes);
         // INVARIANT: That much more has been copied.
@@ -284,8 +285,8 @@ impl Reader<'_> {
         len
     }
 
-    /// Takes back the latest `len` bytes that were copied. The user's memory keeps them, but they do
-    /// not count as read.
+    /// Takes back the latest `len` bytes that were copied. The user's memory keeps them, but they
+    /// do not count as read.
     pub(crate) fn undo(&mut self, len: usize) {
         let len = len.min(self.copied);
         // INVARIANT: That much less has been copied.
@@ -383,8 +384,8 @@ impl<T: FileOps> File<T> {
     ///
     /// # Errors
     ///
-    /// - [`EINVAL`] if `name` is no name of an entry: empty, too long, `.`, `..`, or with a slash; or
-    ///   if `mode` is 0 or has other bits.
+    /// - [`EINVAL`] if `name` is no name of an entry: empty, too long, `.`, `..`, or with a slash;
+    ///   or if `mode` is 0 or has other bits.
     /// - [`ENOMEM`] if there is no memory, or such a file already.
     pub(crate) fn new(dir: Arc<Dir>, name: &CStr, mode: u16, data: T::Data) -> Result<Self> {
         check_name(name)?;
@@ -392,8 +393,8 @@ impl<T: FileOps> File<T> {
         let owned = KBox::into_raw(KBox::new(Owned::<T>::new(data), GFP_KERNEL)?);
         let ops: &'static ProcOps = &Operations::<T>::TABLE;
 
-        // SAFETY: The name ends with NUL and is copied. `dir` lives as long as this file, and `ops` as long
-        // as the module. The type of `owned` is the one that `ops` expects.
+        // SAFETY: The name ends with NUL and is copied. `dir` lives as long as this file, and `ops`
+        // as long as the module. The type of `owned` is the one that `ops` expects.
         let entry = unsafe {
             proc_create_data(
                 name.as_char_ptr(),
@@ -422,19 +423,21 @@ impl<T: FileOps> File<T> {
 impl<T: FileOps> Drop for File<T> {
     fn drop(&mut self) {
         if T::HAS_HANG_UP {
-            // SAFETY: By the type's invariant it comes from `into_raw()`, and is taken back only below.
+            // SAFETY: By the type's invariant it comes from `into_raw()`, and is taken back only
+            // below.
             T::hang_up(unsafe { self.owned.as_ref() }.data());
         }
         // SAFETY: By the type's invariant the entry is there until now.
         unsafe { proc_remove(self.entry.as_ptr()) };
-        // SAFETY: By the type's invariant it comes from `into_raw()`. Only operations of the entry borrowed it,
-        // and `proc_remove()` has waited for them.
+        // SAFETY: By the type's invariant it comes from `into_raw()`. Only operations of the entry
+        // borrowed it, and `proc_remove()` has waited for them.
         drop(unsafe { KBox::from_raw(self.owned.as_ptr()) });
     }
 }
 
-/// Returns the error of a read or write for C. To C, `EIOCBQUEUED` means that the call is still running:
-/// `read()` calls `BUG()` on it, and asynchronous callers wait for a completion that never comes.
+/// Returns the error of a read or write for C. To C, `EIOCBQUEUED` means that the call is still
+/// running: `read()` calls `BUG()` on it, and asynchronous callers wait for a completion that never
+/// comes.
 fn errno(error: Error) -> c_int {
     let error = if error == EIOCBQUEUED { EIO } else { error };
     error.to_errno()
@@ -442,9 +445,10 @@ fn errno(error: Error) -> c_int {
 
 /// The functions that C calls for a [`File`].
 ///
-/// All of them rely on this: procfs calls the operations of an entry only between its creation and the end of
-/// `proc_remove()`. `i_private` of the inode is the `data` of `proc_create_data()`. procfs calls `proc_open`
-/// once for each open file, before all others, and, if it succeeded, `proc_release` once, after all others.
+/// All of them rely on this: procfs calls the operations of an entry only between its creation and
+/// the end of `proc_remove()`. `i_private` of the inode is the `data` of `proc_create_data()`.
+/// procfs calls `proc_open` once for each open file, before all others, and, if it succeeded,
+/// `proc_release` once, after all others.
 struct Operations<T>(PhantomData<T>);
 
 impl<T: FileOps> Operations<T> {
@@ -490,8 +494,8 @@ impl<T: FileOps> Operations<T> {
     ///
     /// `inode` belongs to a [`File<T>`], one of whose operations runs during `'a`.
     unsafe fn owned<'a>(inode: *const bindings::inode) -> &'a Owned<T> {
-        // SAFETY: `i_private` is what `File::new()` passed, and is valid until `proc_remove()` has waited for
-        // the operation.
+        // SAFETY: `i_private` is what `File::new()` passed, and is valid until `proc_remove()` has
+        // waited for the operation.
         unsafe { &*(*inode).i_private.cast() }
     }
 
@@ -526,8 +530,8 @@ impl<T: FileOps> Operations<T> {
         let data = unsafe { Self::data(inode) };
         match T::open(data) {
             Ok(open_file) => {
-                // SAFETY: The file is being opened: its private data are ours, and no operation reads
-                // them yet.
+                // SAFETY: The file is being opened: its private data are ours, and no operation
+                // reads them yet.
                 unsafe { (*file).private_data = open_file.into_foreign().cast() };
                 if !T::HAS_SIZE {
                     // SAFETY: The file is being opened. `stream_open()` never fails.
@@ -589,7 +593,8 @@ impl<T: FileOps> Operations<T> {
         let data = unsafe { Self::data((*file).f_inode) };
         // SAFETY: The file stays open until we return.
         let open_file = unsafe { Self::open_file(file) };
-        // SAFETY: The file is open. `fcntl()` may change the flags meanwhile; C reads them without a lock, too.
+        // SAFETY: The file is open. `fcntl()` may change the flags meanwhile; C reads them without
+        // a lock, too.
         let flags = unsafe { read_once(&raw const (*file).f_flags) };
         // SAFETY: A valid `struct iov_iter` to write to.
         let iov = unsafe { IovIterDest::from_raw(iter) };
@@ -680,8 +685,8 @@ impl<T: FileOps> Operations<T> {
     ///
     /// `file` is an open [`File<T>`], and this is its last operation.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: `open` has stored what comes from `into_foreign()`, and no operation borrows it any
-        // more.
+        // SAFETY: `open` has stored what comes from `into_foreign()`, and no operation borrows it
+        // any more.
         drop(unsafe { T::OpenFile::from_foreign((*file).private_data.cast()) });
         0
     }

@@ -2,9 +2,10 @@
 
 //! Processes: their identity, their numbers, and their CPU time.
 //!
-//! [`kernel::task::Task`] is one thread and pins its whole `task_struct`. A [`Process`] is a thread group and
-//! pins only its `struct pid`, as a pidfd does. It stays the same when any thread calls `exec` or the first
-//! thread ends. A later process with the same number has a different `struct pid`.
+//! [`kernel::task::Task`] is one thread and pins its whole `task_struct`. A [`Process`] is a thread
+//! group and pins only its `struct pid`, as a pidfd does. It stays the same when any thread calls
+//! `exec` or the first thread ends. A later process with the same number has a different `struct
+//! pid`.
 //!
 //! C headers: [`include/linux/pid.h`](srctree/include/linux/pid.h),
 //! [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h).
@@ -36,8 +37,8 @@ use kernel::{
     task::Task, //
 };
 
-/// About how many bytes a PID namespace pins if nothing else holds it: its caches, its user namespace and the
-/// like.
+/// About how many bytes a PID namespace pins if nothing else holds it: its caches, its user
+/// namespace and the like.
 const NAMESPACE_SIZE: usize = 4096;
 
 /// A counted reference to the identity of a process.
@@ -46,8 +47,8 @@ const NAMESPACE_SIZE: usize = 4096;
 ///
 /// # Invariants
 ///
-/// `0` points at a `struct pid` that is or was the thread group ID of a process, and `self` owns one
-/// reference to it.
+/// `0` points at a `struct pid` that is or was the thread group ID of a process, and `self` owns
+/// one reference to it.
 pub(crate) struct Process(NonNull<bindings::pid>);
 
 // SAFETY: A reference to a `struct pid` may be dropped by any thread.
@@ -59,9 +60,9 @@ impl Process {
     /// Looks up the processes with these `numbers` in the PID namespace of `current`. A number of
     /// a thread names its process.
     ///
-    /// The result has [`None`] for each number that is not in use, for each process that has exited (a zombie
-    /// has), and in the places after the last number. Numbers after the first `N` are ignored.
-    /// If `current` has been reaped, nothing is found.
+    /// The result has [`None`] for each number that is not in use, for each process that has exited
+    /// (a zombie has), and in the places after the last number. Numbers after the first `N` are
+    /// ignored. If `current` has been reaped, nothing is found.
     ///
     /// Each step is done for all numbers before the next one, so that the CPU waits for many cache
     /// lines at once.
@@ -98,8 +99,8 @@ impl Process {
             let Some(task) = task else {
                 continue;
             };
-            // SAFETY: The task is valid as long as `rcu`, and points at the same `signal_struct` all
-            // its life. The rest computes addresses.
+            // SAFETY: The task is valid as long as `rcu`, and points at the same `signal_struct`
+            // all its life. The rest computes addresses.
             unsafe {
                 *slot = (*task.as_ptr()).signal;
                 prefetch(&raw const (*task.as_ptr()).exit_state);
@@ -158,9 +159,9 @@ impl Process {
         })
     }
 
-    /// Returns whether the process has exited, in the sense of a pidfd: its last thread has exited, whether
-    /// it has been reaped or not. A thread other than the first that stays a zombie for its tracer delays
-    /// this.
+    /// Returns whether the process has exited, in the sense of a pidfd: its last thread has exited,
+    /// whether it has been reaped or not. A thread other than the first that stays a zombie for its
+    /// tracer delays this.
     ///
     /// Context: any but interrupts.
     pub(crate) fn has_exited(&self) -> bool {
@@ -217,21 +218,22 @@ impl Process {
         NamespaceId(upids[upids.len() - 1].ns)
     }
 
-    /// Returns the size in bytes of the `struct pid`, which may stay allocated only for this reference once
-    /// the process has been reaped. The namespace that it pins is not included.
+    /// Returns the size in bytes of the `struct pid`, which may stay allocated only for this
+    /// reference once the process has been reaped. The namespace that it pins is not included.
     ///
     /// Context: any.
     pub(crate) fn pid_size(&self) -> usize {
         size_of::<bindings::pid>() + size_of_val(self.upids())
     }
 
-    /// Returns [`pid_size`](Self::pid_size) for a PID namespace that is `level` levels below the initial one.
+    /// Returns [`pid_size`](Self::pid_size) for a PID namespace that is `level` levels below the
+    /// initial one.
     pub(crate) const fn pid_size_at(level: usize) -> usize {
         size_of::<bindings::pid>() + (level + 1) * size_of::<bindings::upid>()
     }
 
-    /// Returns the size in bytes of the PID namespace that the `struct pid` pins: none for the initial
-    /// one.
+    /// Returns the size in bytes of the PID namespace that the `struct pid` pins: none for the
+    /// initial one.
     ///
     /// Context: any.
     pub(crate) fn namespace_size(&self) -> usize {
@@ -282,8 +284,8 @@ impl Drop for Process {
     }
 }
 
-/// The identity of a PID namespace, for comparisons. It pins nothing: once the namespace is gone, a new one
-/// may have the same identity.
+/// The identity of a PID namespace, for comparisons. It pins nothing: once the namespace is gone, a
+/// new one may have the same identity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NamespaceId(*mut bindings::pid_namespace);
 
@@ -312,16 +314,16 @@ impl NamespaceId {
 ///
 /// # Invariants
 ///
-/// `leader` is, or was before an `exec`, the first thread of a process. The RCU read lock is held during `'rcu`,
-/// and keeps the thread valid.
+/// `leader` is, or was before an `exec`, the first thread of a process. The RCU read lock is held
+/// during `'rcu`, and keeps the thread valid.
 pub(crate) struct ThreadGroup<'rcu> {
     leader: NonNull<bindings::task_struct>,
     _rcu: PhantomData<&'rcu rcu::Guard>,
 }
 
 impl ThreadGroup<'_> {
-    /// Prefetches what [`prefetch_signal`](Self::prefetch_signal) and [`cpu_time`](Self::cpu_time) read of
-    /// the first thread.
+    /// Prefetches what [`prefetch_signal`](Self::prefetch_signal) and [`cpu_time`](Self::cpu_time)
+    /// read of the first thread.
     #[inline]
     pub(crate) fn prefetch_leader(&self) {
         let leader = self.leader.as_ptr();
@@ -347,8 +349,8 @@ impl ThreadGroup<'_> {
     /// Returns the `signal_struct`, which is valid as long as `self`.
     #[inline]
     fn signal(&self) -> *mut bindings::signal_struct {
-        // SAFETY: By the type's invariant the task is valid. It points at the same `signal_struct` all
-        // its life, which lives as long as each of its tasks.
+        // SAFETY: By the type's invariant the task is valid. It points at the same `signal_struct`
+        // all its life, which lives as long as each of its tasks.
         unsafe { (*self.leader.as_ptr()).signal }
     }
 
@@ -364,8 +366,8 @@ impl ThreadGroup<'_> {
         let signal = self.signal();
         // SAFETY: `signal` is valid.
         unsafe { has_live_threads(signal) }.then_some(())?;
-        // SAFETY: `signal` is valid, and initialised before its process becomes visible. Threads that
-        // leave the list meanwhile stay allocated as long as `'rcu`.
+        // SAFETY: `signal` is valid, and initialised before its process becomes visible. Threads
+        // that leave the list meanwhile stay allocated as long as `'rcu`.
         Some(unsafe {
             seqlock::read(&raw mut (*signal).stats_lock, || {
                 sum_exec_runtime(signal, self.leader)
@@ -374,12 +376,13 @@ impl ThreadGroup<'_> {
     }
 }
 
-/// A process at the moment of its exit. Nothing in it changes any more, except the CPU time of its first
-/// thread if that is the thread that is exiting.
+/// A process at the moment of its exit. Nothing in it changes any more, except the CPU time of its
+/// first thread if that is the thread that is exiting.
 ///
 /// # Invariants
 ///
-/// - `leader` points at the `task_struct` of a process all of whose other threads have been released.
+/// - `leader` points at the `task_struct` of a process all of whose other threads have been
+///   released.
 /// - `tasklist_lock` is held for writing as long as `'a`.
 pub(crate) struct ExitedGroup<'a>(NonNull<bindings::task_struct>, PhantomData<&'a ()>);
 
@@ -400,9 +403,9 @@ impl<'a> ExitedGroup<'a> {
 
     /// Returns the CPU time of the process at its end.
     ///
-    /// The exiting thread is the first one, unless that ended before, and still runs for some microseconds.
-    /// If `may_pin`, the result pins the thread to get its final time later. Otherwise the result lacks what
-    /// the thread has run since it was last accounted for.
+    /// The exiting thread is the first one, unless that ended before, and still runs for some
+    /// microseconds. If `may_pin`, the result pins the thread to get its final time later.
+    /// Otherwise the result lacks what the thread has run since it was last accounted for.
     ///
     /// Context: any.
     pub(crate) fn final_time(&self, may_pin: bool) -> FinalTime {
@@ -441,8 +444,8 @@ impl FinalTime {
         };
         // SAFETY: We have a reference to the task.
         let on_cpu = unsafe { read_once(&raw const (*leader.as_ptr()).on_cpu) };
-        // Pairs with the `smp_store_release()` in `finish_task()`, before which the time of the thread
-        // is accounted for.
+        // Pairs with the `smp_store_release()` in `finish_task()`, before which the time of the
+        // thread is accounted for.
         read_barrier();
         on_cpu != 0
     }
@@ -454,8 +457,8 @@ impl FinalTime {
         self.leader.is_none()
     }
 
-    /// Takes the time of the first thread as it is now, and unpins the thread. Returns whether it was
-    /// pinned.
+    /// Takes the time of the first thread as it is now, and unpins the thread. Returns whether it
+    /// was pinned.
     ///
     /// Context: any.
     pub(crate) fn settle(&mut self) -> bool {
@@ -477,8 +480,8 @@ impl FinalTime {
     }
 }
 
-/// Returns the first task of `pid` by the type of ID `kind`. This is `pid_task()`, but inline, since an
-/// update calls it for each process.
+/// Returns the first task of `pid` by the type of ID `kind`. This is `pid_task()`, but inline,
+/// since an update calls it for each process.
 ///
 /// # Safety
 ///
@@ -515,9 +518,10 @@ unsafe fn is_last_and_dead(leader: NonNull<bindings::task_struct>) -> bool {
         if read_once(&raw const (*leader).exit_state) == 0 {
             return false;
         }
-        // Read the list after the state. A leader that starts a thread and then exits does both under
-        // `tasklist_lock`, so the list that we read now has the thread. In the other order, we could see the
-        // old list and the new state, and take a running process for one that has exited.
+        // Read the list after the state. A leader that starts a thread and then exits does both
+        // under `tasklist_lock`, so the list that we read now has the thread. In the other order,
+        // we could see the old list and the new state, and take a running process for one that has
+        // exited.
         read_barrier();
         let next_thread = read_once(&raw const (*leader).thread_node.next);
         core::ptr::eq(next_thread, &raw const (*(*leader).signal).thread_head)
@@ -536,8 +540,8 @@ unsafe fn has_live_threads(signal: *mut bindings::signal_struct) -> bool {
     unsafe { read_once(&raw const (*signal).live.counter) > 0 }
 }
 
-/// Returns the nanoseconds that all threads of `signal` have run: those that have ended, and those in
-/// the list.
+/// Returns the nanoseconds that all threads of `signal` have run: those that have ended, and those
+/// in the list.
 ///
 /// # Safety
 ///
@@ -553,15 +557,16 @@ unsafe fn sum_exec_runtime(
 
     // SAFETY: As above; this only computes an address.
     let head = unsafe { &raw mut (*signal).thread_head };
-    // SAFETY: The list is an RCU list: its tasks stay allocated as long as the RCU read lock is held.
+    // SAFETY: The list is an RCU list: its tasks stay allocated as long as the RCU read lock is
+    // held.
     let (mut node, last) = unsafe {
         (
             read_once(&raw const (*head).next),
             read_once(&raw const (*head).prev),
         )
     };
-    // Most processes have one thread. Its place in memory is known, so there is no need to wait for the
-    // list to be read.
+    // Most processes have one thread. Its place in memory is known, so there is no need to wait for
+    // the list to be read.
     // SAFETY: By the caller's promise the task is allocated; this only computes an address.
     let only = unsafe { &raw mut (*leader.as_ptr()).thread_node };
     if core::ptr::eq(node, only) && core::ptr::eq(last, only) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Raw spin locks. Their holder is not preempted, even on a kernel with `PREEMPT_RT`, unless that is for one
-//! CPU.
+//! Raw spin locks. Their holder is not preempted, even on a kernel with `PREEMPT_RT`, unless that
+//! is for one CPU.
 //!
-//! There a [`kernel::sync::SpinLock`] is a mutex that sleeps. Its holder is preempted like any task, and
-//! only real-time and deadline waiters boost it. So a caller can wait until the scheduler runs a holder of
-//! the lowest priority. Without `PREEMPT_RT`, both kinds are the same lock.
+//! There a [`kernel::sync::SpinLock`] is a mutex that sleeps. Its holder is preempted like any
+//! task, and only real-time and deadline waiters boost it. So a caller can wait until the scheduler
+//! runs a holder of the lowest priority. Without `PREEMPT_RT`, both kinds are the same lock.
 //!
 //! Under a raw spin lock, code must not take a `spinlock_t`, allocate or free.
 //!
@@ -23,11 +23,12 @@ use kernel::{
 /// A lock that is taken like `raw_spin_lock()`: with preemption disabled.
 pub(crate) type RawSpinLock<T> = Lock<T, RawSpinLockBackend>;
 
-/// A lock that is taken like `raw_spin_lock_irqsave()`: with interrupts disabled, too. For data that is used
-/// by a callback which the kernel calls with interrupts disabled.
+/// A lock that is taken like `raw_spin_lock_irqsave()`: with interrupts disabled, too. For data
+/// that is used by a callback which the kernel calls with interrupts disabled.
 pub(crate) type RawSpinLockIrqSave<T> = Lock<T, RawSpinLockIrqSaveBackend>;
 
-/// Creates a [`RawSpinLock`] or [`RawSpinLockIrqSave`] with the given name and a lock class of its own.
+/// Creates a [`RawSpinLock`] or [`RawSpinLockIrqSave`] with the given name and a lock class of its
+/// own.
 macro_rules! new_raw_spinlock {
     ($inner:expr, $name:literal) => {
         ::kernel::sync::lock::Lock::new(
@@ -75,8 +76,8 @@ mod c {
             bindings::__raw_spin_lock_init(lock, name, key, context);
         }
         #[cfg(not(CONFIG_DEBUG_SPINLOCK))]
-        // SAFETY: By the caller's promise it is valid for writes. `layout.c` has checked that a lock
-        // without debugging is an integer.
+        // SAFETY: By the caller's promise it is valid for writes. `layout.c` has checked that a
+        // lock without debugging is an integer.
         unsafe {
             let _ = (name, key);
             lock.cast::<u32>()
@@ -98,12 +99,12 @@ mod c {
     }
 }
 
-// Unless both symbols are set, a lock is a `spinlock_t`, which helpers of the kernel crate take and release.
-// It sleeps only on a kernel with `PREEMPT_RT` for one CPU: with `CONFIG_SMP`, `PREEMPT_RT` sets the other
-// symbol, through `PREEMPT_BUILD`.
+// Unless both symbols are set, a lock is a `spinlock_t`, which helpers of the kernel crate take and
+// release. It sleeps only on a kernel with `PREEMPT_RT` for one CPU: with `CONFIG_SMP`,
+// `PREEMPT_RT` sets the other symbol, through `PREEMPT_BUILD`.
 //
-// On a kernel for one CPU, a `spinlock_t` has no state, so its holder could take it a second time. `is_held`
-// makes that spin, as with more CPUs.
+// On a kernel for one CPU, a `spinlock_t` has no state, so its holder could take it a second time.
+// `is_held` makes that spin, as with more CPUs.
 #[cfg(not(all(CONFIG_SMP, CONFIG_UNINLINE_SPIN_UNLOCK)))]
 mod c {
     use super::*;
@@ -211,8 +212,8 @@ mod c {
     }
 }
 
-// SAFETY: A spin lock excludes all others while it is held. `relock` uses the default, which takes the
-// lock as `lock` does.
+// SAFETY: A spin lock excludes all others while it is held. `relock` uses the default, which takes
+// the lock as `lock` does.
 unsafe impl Backend for RawSpinLockBackend {
     type State = c::RawLock;
     type GuardState = ();

@@ -2,19 +2,21 @@
 
 //! The registered processes.
 //!
-//! They are in one list of blocks, under one spin lock. One hold of the lock looks at one block. Writers
-//! append to the last block. Updates and readers walk from block to block. No caller waits for another that
-//! can be preempted: the lock is a raw one, and what may wait is done without it.
+//! They are in one list of blocks, under one spin lock. One hold of the lock looks at one block.
+//! Writers append to the last block. Updates and readers walk from block to block. No caller waits
+//! for another that can be preempted: the lock is a raw one, and what may wait is done without it.
 //!
-//! So a write has two steps. Under the lock, it appends registrations, which no reader shows yet. Then it
-//! starts their watches, each under the lock of its process's wait queue, and removes the registrations whose
-//! watch is refused: a process has at most one watch, and so one registration. Readers show a registration
-//! once its watch has started. If two writes race, their lines are in the order of their first steps.
+//! So a write has two steps. Under the lock, it appends registrations, which no reader shows yet.
+//! Then it starts their watches, each under the lock of its process's wait queue, and removes the
+//! registrations whose watch is refused: a process has at most one watch, and so one registration.
+//! Readers show a registration once its watch has started. If two writes race, their lines are in
+//! the order of their first steps.
 //!
-//! A registration stays where it is until an update finds that its process has exited, since the wait queue
-//! of the process points at it. So exits leave holes. A block is freed with its last registration: at worst,
-//! one live process keeps a block, which is less than a tenth of what the kernel spends on the process
-//! itself. A block is charged to the writer that needed it. Later writers use its free slots at no charge.
+//! A registration stays where it is until an update finds that its process has exited, since the
+//! wait queue of the process points at it. So exits leave holes. A block is freed with its last
+//! registration: at worst, one live process keeps a block, which is less than a tenth of what the
+//! kernel spends on the process itself. A block is charged to the writer that needed it. Later
+//! writers use its free slots at no charge.
 
 #![forbid(unsafe_code)]
 
@@ -68,8 +70,8 @@ use kernel::{
 
 /// How much memory exited processes may pin before an update is due, whatever the timer says.
 ///
-/// More processes may exit until that update runs. So this is well below the limit of 8 MiB, of which the
-/// records of exits may take 3.
+/// More processes may exit until that update runs. So this is well below the limit of 8 MiB, of
+/// which the records of exits may take 3.
 const EXITED_MAX: usize = 3 << 20;
 
 /// How many registrations a block has room for.
@@ -96,7 +98,8 @@ struct Registration {
     watch: ExitWatch<Updates>,
     /// The number in the initial PID namespace, which most readers are in.
     number: u32,
-    /// Whether all threads have ended. Reads skip the process then, even if a tracer still delays the exit.
+    /// Whether all threads have ended. Reads skip the process then, even if a tracer still delays
+    /// the exit.
     is_over: AtomicBool,
     /// The CPU time at the latest update, in nanoseconds.
     cpu_time: AtomicU64,
@@ -116,8 +119,8 @@ impl Registration {
     /// Takes over the CPU time of an update; [`None`] if all threads have exited.
     fn set_time(&self, time: Option<u64>) {
         match time {
-            // A time that was read while threads ended may lag behind an earlier one. Only updates write
-            // it, and there is one at a time.
+            // A time that was read while threads ended may lag behind an earlier one. Only updates
+            // write it, and there is one at a time.
             Some(time) => {
                 let before = self.cpu_time.load(Relaxed);
                 self.cpu_time.store(time.max(before), Relaxed);
@@ -151,8 +154,8 @@ impl Registration {
 pub(crate) struct Spare(KVec<NewBlock<Registration, BLOCK_LEN>>);
 
 impl Spare {
-    /// Allocates the blocks that `count` registrations need at most. For a single one it allocates nothing,
-    /// since the last block mostly has room.
+    /// Allocates the blocks that `count` registrations need at most. For a single one it allocates
+    /// nothing, since the last block mostly has room.
     ///
     /// Context: may sleep.
     ///
@@ -180,8 +183,8 @@ impl Spare {
 pub(crate) struct Registry {
     #[pin]
     list: BlockList<Registration, BLOCK_LEN>,
-    /// The number of periods so far. One begins when a writer finds the list empty, under the lock of the
-    /// list.
+    /// The number of periods so far. One begins when a writer finds the list empty, under the lock
+    /// of the list.
     periods: AtomicU64,
     /// The latest period for which the timer has been started.
     periods_started: AtomicU64,
@@ -218,15 +221,16 @@ impl Registry {
         }))
     }
 
-    /// Registers `processes` in their order, up to the first one that is [`None`] or has exited, and returns
-    /// how many that are. Those that are registered already stay as they are, and count.
+    /// Registers `processes` in their order, up to the first one that is [`None`] or has exited,
+    /// and returns how many that are. Those that are registered already stay as they are, and
+    /// count.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if a block is needed that is not in `spare`, there is no memory for it, and nothing
-    /// has been registered.
+    /// [`ENOMEM`] if a block is needed that is not in `spare`, there is no memory for it, and
+    /// nothing has been registered.
     pub(crate) fn register(
         updates: ArcBorrow<'_, Updates>,
         processes: &mut [Option<Process>],
@@ -250,7 +254,8 @@ impl Registry {
                 }
                 continue;
             };
-            // The writer that found the list empty may be preempted here. Then the next one starts the timer.
+            // The writer that found the list empty may be preempted here. Then the next one starts
+            // the timer.
             if registry.periods_started.load(Acquire) < period {
                 updates.start();
                 registry.periods_started.fetch_max(period, Release);
@@ -286,13 +291,13 @@ impl Registry {
     /// Context: may sleep; must not run twice at the same time.
     fn update(&self) {
         let mut walk = self.list.walk();
-        // For each slot: `None` if no registration was seen there, `Some(None)` if all of its threads have
-        // exited, else its time.
+        // For each slot: `None` if no registration was seen there, `Some(None)` if all of its
+        // threads have exited, else its time.
         let mut times = [None; BLOCK_LEN];
         loop {
-            // Each step is done for a whole block before the next one, so that the CPU waits for many
-            // cache lines at once. The lock is not held while times are summed up, since a process
-            // may have many threads.
+            // Each step is done for a whole block before the next one, so that the CPU waits for
+            // many cache lines at once. The lock is not held while times are summed up, since a
+            // process may have many threads.
             let rcu = rcu::read_lock();
             let Some(visit) = walk.next() else {
                 return;
@@ -325,8 +330,8 @@ impl Registry {
             // A process without live threads has exited, or is about to.
             let mut may_remove = false;
             for (index, registration) in visit.iter_from(0) {
-                // This is the registration that was seen, since only updates remove registrations. Those
-                // added meanwhile are for the next update.
+                // This is the registration that was seen, since only updates remove registrations.
+                // Those added meanwhile are for the next update.
                 if let Some(time) = times[index] {
                     registration.set_time(time);
                     may_remove |= time.is_none();
@@ -473,8 +478,8 @@ impl ExitHandler for Updates {
     }
 }
 
-/// The registrations of the loaded module. Dropping this drops them all, after which no exit calls the
-/// module.
+/// The registrations of the loaded module. Dropping this drops them all, after which no exit calls
+/// the module.
 ///
 /// Context: dropped where sleeping is allowed, when no caller registers any more.
 pub(crate) struct Registrations(pub(crate) Arc<Updates>);

@@ -13,8 +13,9 @@ use kernel::{
 ///
 /// Returns the flags for [`unlock_irqrestore`].
 ///
-/// With `PREEMPT_RT` a `spinlock_t` sleeps and leaves interrupts enabled, as in C. A kernel for one CPU must be
-/// Linux 7.3 or newer: before that, the kernel crate has no function that disables interrupts.
+/// With `PREEMPT_RT` a `spinlock_t` sleeps and leaves interrupts enabled, as in C. A kernel for one
+/// CPU must be Linux 7.3 or newer: before that, the kernel crate has no function that disables
+/// interrupts.
 ///
 /// # Safety
 ///

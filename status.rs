@@ -101,8 +101,8 @@ impl OpenStatus {
     }
 }
 
-/// Registers the processes of `pids`, `N` at once, and returns how many bytes of the text count as written:
-/// `all`, unless one of the processes has exited or never existed.
+/// Registers the processes of `pids`, `N` at once, and returns how many bytes of the text count as
+/// written: `all`, unless one of the processes has exited or never existed.
 fn register<const N: usize>(
     updates: ArcBorrow<'_, Updates>,
     pids: &[Pid],

@@ -43,12 +43,12 @@ use kernel::{
 
 /// What is done periodically.
 pub(crate) trait Job: Send + Sync + 'static {
-    /// Does it once. Runs on the work queue, so it may sleep; never runs twice at the same time. Returns
-    /// whether there are waiters for [`announce`](Self::announce).
+    /// Does it once. Runs on the work queue, so it may sleep; never runs twice at the same time.
+    /// Returns whether there are waiters for [`announce`](Self::announce).
     fn run(&self) -> bool;
 
-    /// Tells the waiters that a run is done. Runs on the work queue, too, but no run waits for it, so it may
-    /// take as long as users make it take.
+    /// Tells the waiters that a run is done. Runs on the work queue, too, but no run waits for it,
+    /// so it may take as long as users make it take.
     fn announce(&self);
 
     /// Returns whether there is nothing to do until the next [`Periodic::start`].
@@ -176,8 +176,8 @@ impl<J: Job> WorkItem<ANNOUNCE> for Periodic<J> {
     }
 }
 
-/// The owner of a [`Periodic`]. Dropping this cancels the timer, waits for its callback, and then ends the
-/// work items. From then on [`Periodic::start`] and [`Periodic::run_soon`] do nothing.
+/// The owner of a [`Periodic`]. Dropping this cancels the timer, waits for its callback, and then
+/// ends the work items. From then on [`Periodic::start`] and [`Periodic::run_soon`] do nothing.
 ///
 /// Only this creates a [`Periodic`], since an armed timer keeps itself alive.
 ///

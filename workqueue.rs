@@ -23,11 +23,11 @@ use kernel::{
 
 /// A work queue that is destroyed when it is dropped. All work that was queued runs before that.
 ///
-/// It gives no access to [`Queue`], which has delayed work: `destroy_workqueue()` does not wait for delayed
-/// work.
+/// It gives no access to [`Queue`], which has delayed work: `destroy_workqueue()` does not wait for
+/// delayed work.
 ///
-/// Context: created and dropped where sleeping is allowed. A work item of the queue must not drop the queue,
-/// since it would wait for itself: see [`disable_sync`].
+/// Context: created and dropped where sleeping is allowed. A work item of the queue must not drop
+/// the queue, since it would wait for itself: see [`disable_sync`].
 ///
 /// # Invariants
 ///
@@ -80,8 +80,8 @@ impl Drop for OwnedQueue {
     }
 }
 
-/// Ends a work item: cancels it if it is queued, waits until it runs no more, and makes later attempts to
-/// queue it fail.
+/// Ends a work item: cancels it if it is queued, waits until it runs no more, and makes later
+/// attempts to queue it fail.
 ///
 /// Context: sleeps. The work item must not call this for itself.
 pub(crate) fn disable_sync<T, const ID: u64>(owner: &Arc<T>)
@@ -89,8 +89,9 @@ where
     T: HasWork<T, ID> + WorkItem<ID, Pointer = Arc<T>>,
 {
     let owner = Arc::as_ptr(owner);
-    // SAFETY: `owner` is alive, and so is its field. From now on, `queue_work_on()` returns false although the
-    // item is not queued. Then an `Arc` comes back to the caller; the bound excludes a `KBox`, which could not.
+    // SAFETY: `owner` is alive, and so is its field. From now on, `queue_work_on()` returns false
+    // although the item is not queued. Then an `Arc` comes back to the caller; the bound excludes a
+    // `KBox`, which could not.
     let was_queued = unsafe {
         let work = Work::raw_get(T::raw_get_work(owner.cast_mut()));
         bindings::disable_work_sync(work)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Exits against all that can meet them: the unload, registrations, readers that fall behind, and each other.
+//! Exits against all that can meet them: the unload, registrations, readers that fall behind, and
+//! each other.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -26,7 +27,8 @@ use support::shared;
 use support::status;
 use support::waiter::{FOR_INPUT, FOR_OUTPUT, FOR_PRIORITY, Way};
 
-/// Unloads the module while registered processes exit, and files of exits are open, read, and closed.
+/// Unloads the module while registered processes exit, and files of exits are open, read, and
+/// closed.
 pub fn against_unload(rounds: u64, seed: u64) {
     println!("exits-unload: seed {seed}");
     let leaks = Kmemleak::watch();
@@ -112,8 +114,9 @@ pub fn pollers_against_unload(rounds: u64, seed: u64) {
                 (way, child)
             })
             .collect();
-        // All have opened the file; whether they wait by now is up to chance. But procfs says of a file that has gone that
-        // it can be read and written, and nothing else: a wait for priority data must have begun.
+        // All have opened the file; whether they wait by now is up to chance. But procfs says of a
+        // file that has gone that it can be read and written, and nothing else: a wait for priority
+        // data must have begun.
         for (way, waiter) in &waiters {
             waiter.hear();
             if FOR_PRIORITY.contains(way) {
@@ -147,8 +150,8 @@ pub fn pollers_against_unload(rounds: u64, seed: u64) {
     }
 }
 
-/// Registers processes at the very moment of their exit. A registration that worked gives one line, and one that did not
-/// gives none.
+/// Registers processes at the very moment of their exit. A registration that worked gives one line,
+/// and one that did not gives none.
 pub fn against_registering(rounds: u64, seed: u64) {
     println!("exits-register: seed {seed}");
     const REGISTRARS: usize = 2;
@@ -323,7 +326,8 @@ impl Reader {
     }
 }
 
-/// Processes of about a millisecond that register themselves, read along: none is lost, none comes twice.
+/// Processes of about a millisecond that register themselves, read along: none is lost, none comes
+/// twice.
 pub fn count(count: u64) {
     let module = Module::with_interval(1000);
     let mut stream = Stream::open();
@@ -363,12 +367,13 @@ pub fn count(count: u64) {
     drop(module);
 }
 
-/// Runs a process that shares our memory until it has registered itself, used a millisecond, and exited. Returns its number
-/// and what `wait4` says of it, in microseconds.
+/// Runs a process that shares our memory until it has registered itself, used a millisecond, and
+/// exited. Returns its number and what `wait4` says of it, in microseconds.
 fn run_short(fd: RawFd) -> (i32, u64) {
     let mut stack = [0u128; 1024];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: We do not run before the process has exited, and so its stack and argument live long enough.
+    // SAFETY: We do not run before the process has exited, and so its stack and argument live long
+    // enough.
     let pid = unsafe {
         libc::clone(
             short,

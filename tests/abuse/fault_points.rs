@@ -2,8 +2,8 @@
 
 //! Every allocation, and every copy from and to user memory, fails once.
 //!
-//! `/proc/thread-self/fail-nth` makes the N-th point fail that the calling thread reaches. A call is
-//! repeated with N = 1, 2, 3 and so on, until it ends before it has reached the N-th.
+//! `/proc/thread-self/fail-nth` makes the N-th point fail that the calling thread reaches. A call
+//! is repeated with N = 1, 2, 3 and so on, until it ends before it has reached the N-th.
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
@@ -42,8 +42,8 @@ pub fn run() {
     for (setting, value) in SETTINGS {
         set(setting, value);
     }
-    // A trace for each of thousands would hide everything else: of the injection itself, and on the console, which shows
-    // errors only from now on, of allocations that fail.
+    // A trace for each of thousands would hide everything else: of the injection itself, and on the
+    // console, which shows errors only from now on, of allocations that fail.
     for setting in VERBOSE {
         set(setting, "0");
     }
@@ -79,8 +79,8 @@ fn set(setting: &str, value: &str) {
         .unwrap_or_else(|e| panic!("{}: {e}: the kernel needs fault injection", path.display()));
 }
 
-/// Makes the N-th point fail, for N = 1, 2, 3 and so on. Before each call `prepare` may do what is not
-/// part of it; `check` gets what that made, and the result.
+/// Makes the N-th point fail, for N = 1, 2, 3 and so on. Before each call `prepare` may do what is
+/// not part of it; `check` gets what that made, and the result.
 fn step<P, T>(
     what: &str,
     mut prepare: impl FnMut() -> P,
@@ -384,7 +384,8 @@ fn step_over_read_of_exits() {
     );
 }
 
-/// Asking for events allocates nothing of the module's, but what fails in the kernel must leave nothing behind either.
+/// Asking for events allocates nothing of the module's, but what fails in the kernel must leave
+/// nothing behind either.
 fn step_over_poll() {
     let _module = Module::without_updates();
     let files = || (exits::open_nonblocking(), status::reader());

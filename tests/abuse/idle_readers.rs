@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Readers and writers of the lowest priority, which are preempted inside a call and then wait for their processor behind
-//! two busy loops. They must delay no other process.
+//! Readers and writers of the lowest priority, which are preempted inside a call and then wait for
+//! their processor behind two busy loops. They must delay no other process.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -17,10 +17,11 @@ use support::status;
 
 const INTERVAL_MS: u64 = 500;
 
-/// What anything may take longer than without the idle readers. With a lock that they hold it takes 2 to 200 s.
+/// What anything may take longer than without the idle readers. With a lock that they hold it takes
+/// 2 to 200 s.
 const MORE: Duration = Duration::from_millis(1000);
-/// The same for the unload. For this procfs itself waits until each read that has begun is done, which takes so many
-/// times longer beside two busy loops, by the weights of the scheduler.
+/// The same for the unload. For this procfs itself waits until each read that has begun is done,
+/// which takes so many times longer beside two busy loops, by the weights of the scheduler.
 const UNLOAD_MORE: Duration = Duration::from_secs(30);
 const IDLE_SHARE: u32 = 2 * 1024 / 3;
 
@@ -65,8 +66,9 @@ pub fn run(sizes: &[usize]) {
     drop(machine);
 }
 
-/// Has the kernel not report what the busy loops do to it: a grace period of RCU waits for an idle task that is preempted in
-/// a read-side section, of this module or of the kernel, and the unload waits for the calls that are inside.
+/// Has the kernel not report what the busy loops do to it: a grace period of RCU waits for an idle
+/// task that is preempted in a read-side section, of this module or of the kernel, and the unload
+/// waits for the calls that are inside.
 fn expect_starved_tasks() {
     for (path, value) in [
         (

@@ -3,8 +3,8 @@
 //! The attacks on the module. Runs inside a guest, as root, with `MP1_KO` naming the module; each
 //! attack loads and unloads it itself.
 //!
-//! A failed attack is a panic; what the kernel says of itself (KASAN, lockdep and the like) is looked
-//! for in its log, after each attack here and once more on the host.
+//! A failed attack is a panic; what the kernel says of itself (KASAN, lockdep and the like) is
+//! looked for in its log, after each attack here and once more on the host.
 
 mod exits;
 mod fault_points;

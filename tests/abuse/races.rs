@@ -26,7 +26,8 @@ use support::module::{Machine, insmod, is_loaded, rmmod};
 use support::status::{self, PATH};
 use support::waiter::{FOR_INPUT, FOR_OUTPUT, Way};
 
-/// One thing that is done again and again by a process of its own. Returns how often it came to pass.
+/// One thing that is done again and again by a process of its own. Returns how often it came to
+/// pass.
 type Worker = fn(&mut Rng) -> u64;
 
 const WORKERS: [(&str, usize, Worker); 9] = [
@@ -71,8 +72,8 @@ pub fn run(seconds: u64, seed: u64) {
     drop(machine);
 }
 
-/// Loads and unloads the module, after a time that is short enough to meet the first update, or long
-/// enough for everybody to be inside.
+/// Loads and unloads the module, after a time that is short enough to meet the first update, or
+/// long enough for everybody to be inside.
 fn load_and_unload(rng: &mut Rng, end: Instant) -> u64 {
     let mut loads = 0;
     while Instant::now() < end {
@@ -121,7 +122,8 @@ fn open_at(path: &str, options: &mut OpenOptions) -> Option<File> {
     }
 }
 
-/// Lets an error pass that says that the module has gone since the file was opened: `EIO`, but of `lseek`.
+/// Lets an error pass that says that the module has gone since the file was opened: `EIO`, but of
+/// `lseek`.
 fn unless_gone<T>(result: io::Result<T>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
@@ -278,7 +280,8 @@ fn register_quietly(pid: i32) {
     }
 }
 
-/// Children that register themselves and call `exec`, half of them from another thread than the first.
+/// Children that register themselves and call `exec`, half of them from another thread than the
+/// first.
 fn execute(rng: &mut Rng) -> u64 {
     let from_thread = rng.bool();
     let child = in_fork(|| {
@@ -297,7 +300,8 @@ fn execute(rng: &mut Rng) -> u64 {
     1
 }
 
-/// A PID namespace with a few processes, which register and read there, and which ends with its first.
+/// A PID namespace with a few processes, which register and read there, and which ends with its
+/// first.
 fn visit_namespace(rng: &mut Rng) -> u64 {
     let inhabitants = rng.usize(..4);
     let visitor = in_fork(|| {

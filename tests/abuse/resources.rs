@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Exhaustion of resources: what a user can pin, how far the file scales, and what is left afterwards.
+//! Exhaustion of resources: what a user can pin, how far the file scales, and what is left
+//! afterwards.
 
 use std::ffi::c_void;
 use std::fs::{self, File};
@@ -63,7 +64,8 @@ fn register_and_exit(count: usize) {
     });
 }
 
-/// Processes that register themselves and exit, each in PID and user namespaces of its own, which its `struct pid` pins.
+/// Processes that register themselves and exit, each in PID and user namespaces of its own, which
+/// its `struct pid` pins.
 fn register_in_namespaces(count: usize) {
     for file in ["max_pid_namespaces", "max_user_namespaces"] {
         let path = Path::new("/proc/sys/user").join(file);
@@ -78,8 +80,8 @@ fn register_in_namespaces(count: usize) {
     });
 }
 
-/// Has a process registered and exit, again and again, while no update is due for an hour. Looks at the
-/// lines after each `look_every` of them.
+/// Has a process registered and exit, again and again, while no update is due for an hour. Looks at
+/// the lines after each `look_every` of them.
 fn exits_stay_bounded(count: usize, look_every: usize, register_one: impl Fn(&File)) {
     let before = Slabs::count();
     let module = Module::without_updates();
@@ -128,7 +130,8 @@ fn expect_bounded(before: &Slabs, lines: usize) -> i64 {
     }
 }
 
-/// Registers more and more, and compares what a registration costs at the end with what it cost with 3000.
+/// Registers more and more, and compares what a registration costs at the end with what it cost
+/// with 3000.
 fn register_growing(count: usize) {
     const FEW: usize = 3000;
     const BATCH: usize = 1000;
@@ -178,7 +181,8 @@ fn thread_time() -> Duration {
 fn register_one_that_exits(fd: RawFd) {
     let mut stack = [0u128; 512];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: We do not run before the process has exited, and so its stack and argument live long enough.
+    // SAFETY: We do not run before the process has exited, and so its stack and argument live long
+    // enough.
     let pid = unsafe {
         libc::clone(
             register_itself,
@@ -314,7 +318,8 @@ fn open_again_and_again(count: usize) {
     expect_no_growth(&before);
 }
 
-/// A writer whose cgroup has no more memory: it gets an error, is not killed, and other groups notice nothing.
+/// A writer whose cgroup has no more memory: it gets an error, is not killed, and other groups
+/// notice nothing.
 fn exhaust_cgroup() {
     let cgroup = Path::new("/sys/fs/cgroup/mp1-attack");
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory").expect("the memory controller");

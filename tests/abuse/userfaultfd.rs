@@ -133,8 +133,8 @@ fn write(file: &File, address: usize) -> Result<usize, Errno> {
     Errno::result(len).map(|len| len as usize)
 }
 
-/// Ends the program with a message if it is still doing `what` after [`PATIENCE`]; until the result is
-/// dropped. A thread that waits inside the kernel could not say so itself.
+/// Ends the program with a message if it is still doing `what` after [`PATIENCE`]; until the result
+/// is dropped. A thread that waits inside the kernel could not say so itself.
 fn expect_to_end(what: &'static str) -> Sender<()> {
     let (ended, end) = mpsc::channel();
     thread::spawn(move || {
@@ -170,7 +170,8 @@ pub fn run() {
             let blocked = scope.spawn(|| call(&file, address));
             page.await_fault();
 
-            // The blocked call delays no other: neither on the same open file, nor on another one, nor an update.
+            // The blocked call delays no other: neither on the same open file, nor on another one,
+            // nor an update.
             let mut buffer = [0; PAGE];
             let len = pread(&file, &mut buffer, 0).expect("the same open file");
             status::parse(std::str::from_utf8(&buffer[..len]).expect("text"));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What root could do without a module: BPF programs (`tasks.bpf.c`) that keep tasks and fill an array
-//! that is mapped here, loaded with libbpf.
+//! What root could do without a module: BPF programs (`tasks.bpf.c`) that keep tasks and fill an
+//! array that is mapped here, loaded with libbpf.
 
 use std::ffi::CStr;
 use std::ffi::c_char;
@@ -67,8 +67,9 @@ unsafe extern "C" {
     fn bpf_prog_test_run_opts(program: c_int, options: *mut RunOptions) -> c_int;
 }
 
-// elfutils 0.192 has left these two out of its libelf.a (its bug 32293), which calls them whenever a file is
-// opened or closed. The tree is one of `elf_getdata_rawchunk()`, which libbpf does not use, so it stays empty.
+// elfutils 0.192 has left these two out of its libelf.a (its bug 32293), which calls them whenever
+// a file is opened or closed. The tree is one of `elf_getdata_rawchunk()`, which libbpf does not
+// use, so it stays empty.
 
 // SAFETY: No other function has the name, and this is how C declares it.
 #[unsafe(no_mangle)]
@@ -109,7 +110,8 @@ impl Tasks {
     /// They are a `T` each, and no program writes to them as long as the slice is in use.
     unsafe fn section<T>(&self, name: &CStr) -> Result<&mut [T]> {
         let mut size = 0;
-        // SAFETY: The object is loaded, the name a string; libbpf has mapped the memory until the close.
+        // SAFETY: The object is loaded, the name a string; libbpf has mapped the memory until the
+        // close.
         unsafe {
             let map = bpf_object__find_map_by_name(self.0.as_ptr(), name.as_ptr());
             let map = NonNull::new(map).ok_or("no such map")?;
@@ -156,13 +158,14 @@ fn run(program: c_int, range: Range) -> Result<u32> {
     }
 }
 
-/// Counts the registration of `pids` one by one and in one run, a pass over them, and the reading of the
-/// array.
+/// Counts the registration of `pids` one by one and in one run, a pass over them, and the reading
+/// of the array.
 pub fn measure(pids: &[Pid]) -> Result {
     let count = pids.len() as u32;
     let each = |whole: f64| whole / pids.len() as f64;
 
-    // Registering replaces the tasks of the repetition before, so the object is loaded again for each.
+    // Registering replaces the tasks of the repetition before, so the object is loaded again for
+    // each.
     let mut one_run = f64::MAX;
     let single = least(|| {
         let tasks = load_for(pids)?;

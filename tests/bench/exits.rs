@@ -69,8 +69,8 @@ pub fn measure(mp1: &Subject) -> Result {
     reading(mp1)
 }
 
-/// Lets this process, and those that it starts, run before all workers of the kernel: what an exit has
-/// others do later is not part of it.
+/// Lets this process, and those that it starts, run before all workers of the kernel: what an exit
+/// has others do later is not part of it.
 fn first_in_line() -> Result {
     let priority = libc::sched_param { sched_priority: 1 };
     // SAFETY: The structure lives as long as the call.
@@ -80,8 +80,8 @@ fn first_in_line() -> Result {
     }
 }
 
-/// The instructions from the signal that ends a process to the return of `waitpid()`, in the state that
-/// `prepare` brings about.
+/// The instructions from the signal that ends a process to the return of `waitpid()`, in the state
+/// that `prepare` brings about.
 fn exit<T>(prepare: impl Fn(&Sleepers) -> Result<T>) -> Result<f64> {
     let cost = least(|| {
         let sleepers = Sleepers::of(PROCESSES)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How the cost of a registration, with all that comes of it, grows with the number of registrations.
+//! How the cost of a registration, with all that comes of it, grows with the number of
+//! registrations.
 
 use std::ops::Range;
 use std::thread::sleep;
@@ -30,8 +31,8 @@ const REPETITIONS: usize = 3;
 /// Long enough that what is measured fits between two updates.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// For how long a measurement goes on afterwards: the first update falls into it, and one that finds
-/// everything settled.
+/// For how long a measurement goes on afterwards: the first update falls into it, and one that
+/// finds everything settled.
 const AFTERWARDS: Duration = Duration::from_secs(150);
 
 /// How many processes exit between two updates.

@@ -2,8 +2,8 @@
 
 //! Counts the instructions that mp1, its C twin and the alternatives without a module execute.
 //!
-//! Runs in a machine whose time stamp counter counts instructions (QEMU's `-icount shift=0`), with the
-//! modules beside it. Prints one figure a line, tab separated: figure, subject, number of
+//! Runs in a machine whose time stamp counter counts instructions (QEMU's `-icount shift=0`), with
+//! the modules beside it. Prints one figure a line, tab separated: figure, subject, number of
 //! registrations, value. `scripts/bench` makes a table of them.
 //!
 //! The argument says what is measured, each in a machine of its own: `sizes`, or see [`growth`] and
@@ -242,8 +242,8 @@ fn longest_holds(subject: &Subject, pids: &[Vec<u8>]) -> Result<Vec<u64>> {
     Ok(longest)
 }
 
-/// The cost of a registration by a write of as many PIDs as it takes, while the number of them grows
-/// from half of `pids` to all.
+/// The cost of a registration by a write of as many PIDs as it takes, while the number of them
+/// grows from half of `pids` to all.
 fn many_in_one_write(subject: &Subject, pids: &[Vec<u8>]) -> Result {
     let (first, second) = pids.split_at(pids.len() / 2);
     let writes = in_few_writes(second);

@@ -33,8 +33,8 @@ struct Slab {
 /// What the kernel's allocators have given out.
 struct Memory {
     slabs: BTreeMap<String, Slab>,
-    /// The pages of the slab allocator, in bytes: of its caches, and of objects that are too large for
-    /// them.
+    /// The pages of the slab allocator, in bytes: of its caches, and of objects that are too large
+    /// for them.
     slab_pages: i64,
     /// Of `vmalloc()`, except the code and data of modules, and the stacks of threads.
     vmalloc: i64,
@@ -45,8 +45,8 @@ impl Memory {
         // Let what waits for a grace period be freed first.
         sleep(Duration::from_secs(2));
         let mut slabs = BTreeMap::new();
-        // The first two lines are headings; then "NAME ACTIVE ALL SIZE PER-SLAB PAGES : tunables A B C
-        // : slabdata ACTIVE-SLABS SLABS SHARED".
+        // The first two lines are headings; then "NAME ACTIVE ALL SIZE PER-SLAB PAGES : tunables A
+        // B C : slabdata ACTIVE-SLABS SLABS SHARED".
         for line in fs::read_to_string("/proc/slabinfo")?.lines().skip(2) {
             let fields: Vec<_> = line.split_whitespace().collect();
             let slab = Slab {
@@ -88,15 +88,16 @@ impl Memory {
                 .sum::<i64>()
     }
 
-    /// By how many bytes all has grown: objects in caches, objects too large for them, and `vmalloc()`.
+    /// By how many bytes all has grown: objects in caches, objects too large for them, and
+    /// `vmalloc()`.
     fn bytes_since(&self, before: &Self) -> i64 {
         let caches: i64 = self.caches_since(before).map(|(_, bytes)| bytes).sum();
         caches + self.large_objects() - before.large_objects() + self.vmalloc - before.vmalloc
     }
 }
 
-/// The bytes of the areas in `/proc/vmallocinfo` that have pages of their own: "START-END SIZE CALLER
-/// pages=N vmalloc ...".
+/// The bytes of the areas in `/proc/vmallocinfo` that have pages of their own: "START-END SIZE
+/// CALLER pages=N vmalloc ...".
 fn vmalloc() -> Result<i64> {
     const OTHERS: [&str; 4] = [
         "execmem",
@@ -117,8 +118,8 @@ fn vmalloc() -> Result<i64> {
     Ok(bytes)
 }
 
-/// Makes the allocator give back the free objects that it has kept. The next allocation then takes new
-/// pages, however much was in use before.
+/// Makes the allocator give back the free objects that it has kept. The next allocation then takes
+/// new pages, however much was in use before.
 pub fn shrink() -> Result {
     for cache in fs::read_dir("/sys/kernel/slab")? {
         let cache = cache?;
@@ -157,8 +158,8 @@ pub fn per_registration(subject: &Subject, pids: &[Vec<u8>]) -> Result {
     Ok(())
 }
 
-/// What the module has allocated when it is loaded, beyond what the kernel has for a module that does
-/// nothing. Its code and data are not in it.
+/// What the module has allocated when it is loaded, beyond what the kernel has for a module that
+/// does nothing. Its code and data are not in it.
 pub fn fixed(subject: &Subject) -> Result {
     let mut least = [i64::MAX; 2];
     for _ in 0..REPETITIONS {

@@ -4,12 +4,12 @@
 //! natively: on User Mode Linux.
 //!
 //! The machine does other things meanwhile, so a time by itself says little. mp1, the twin and the
-//! floor are measured in turns, in many rounds within one boot. What counts is the ratio of two of them
-//! within a round, and how much this ratio varies between rounds. The mp1 of another commit takes part if
-//! it was built.
+//! floor are measured in turns, in many rounds within one boot. What counts is the ratio of two of
+//! them within a round, and how much this ratio varies between rounds. The mp1 of another commit
+//! takes part if it was built.
 //!
-//! A system call of User Mode Linux costs far more than a registration, so one `writev` registers many
-//! processes: the module's write is called for each vector.
+//! A system call of User Mode Linux costs far more than a registration, so one `writev` registers
+//! many processes: the module's write is called for each vector.
 
 use std::fs;
 use std::fs::File;
@@ -33,7 +33,8 @@ use crate::trace;
 /// How many processes are registered, and in how many rounds.
 const SIZES: [(usize, usize); 4] = [(100, 60), (1000, 60), (3000, 60), (30_000, 30)];
 
-/// How many processes one `writev` registers: many, and yet it is rarely interrupted by something else.
+/// How many processes one `writev` registers: many, and yet it is rarely interrupted by something
+/// else.
 const VECTORS: usize = 250;
 
 /// How often a round reads all lines.
@@ -46,8 +47,8 @@ const UPDATES: Duration = Duration::from_millis(200);
 
 const NULL: &str = "/proc/mp1_twin/null";
 
-/// The figures of a round, in this order: registering while the number of processes grows from half of
-/// them to all; registering one process that often, which thus is in the processor's caches;
+/// The figures of a round, in this order: registering while the number of processes grows from half
+/// of them to all; registering one process that often, which thus is in the processor's caches;
 /// registering the half with as few writes as can be; and so on.
 const FIGURES: [&str; 5] = [
     "native-register",
@@ -127,7 +128,8 @@ pub fn compare() -> Result {
     sleepers.kill()
 }
 
-/// The length of a tick of the time stamp counter. The kernel comes to rest after its boot meanwhile.
+/// The length of a tick of the time stamp counter. The kernel comes to rest after its boot
+/// meanwhile.
 fn calibrate() -> f64 {
     let (start, first) = (Instant::now(), ticks());
     sleep(Duration::from_secs(3));
@@ -190,8 +192,8 @@ fn measure(candidate: &Candidate, pids: &[Vec<u8>], ns_per_tick: f64) -> Result<
     ])
 }
 
-/// Registers a process with each vector, and returns the ticks that one of them took: the median of the
-/// calls.
+/// Registers a process with each vector, and returns the ticks that one of them took: the median of
+/// the calls.
 fn write_all(file: &mut File, vectors: &[IoSlice]) -> Result<f64> {
     let mut ticks_each = Vec::new();
     for some in vectors.chunks(VECTORS) {
@@ -205,8 +207,8 @@ fn write_all(file: &mut File, vectors: &[IoSlice]) -> Result<f64> {
     Ok(quartiles(ticks_each)[1])
 }
 
-/// Registers all with as few writes as can be, and returns the ticks that a process took: the median of
-/// the calls.
+/// Registers all with as few writes as can be, and returns the ticks that a process took: the
+/// median of the calls.
 fn write_many(file: &mut File, pids: &[Vec<u8>]) -> Result<f64> {
     let mut ticks_each = Vec::new();
     for (text, count) in in_few_writes(pids) {
@@ -220,8 +222,8 @@ fn write_many(file: &mut File, pids: &[Vec<u8>]) -> Result<f64> {
     Ok(quartiles(ticks_each)[1])
 }
 
-/// Prints one figure of all rounds: the medians of the times, and the quartiles of the ratio of mp1 to
-/// the twin, with and without what the kernel spends around both, and to mp1 of before.
+/// Prints one figure of all rounds: the medians of the times, and the quartiles of the ratio of mp1
+/// to the twin, with and without what the kernel spends around both, and to mp1 of before.
 fn report(figure: &str, size: usize, rounds: &[Round], index: usize) {
     let print = |subject: &str, value: f64| {
         if value.is_finite() {

@@ -2,8 +2,8 @@
 
 //! The throughput of two processors relative to one: registrations, and reads.
 //!
-//! Measures time, on a machine with two processors. So the figures need a quiet machine, and on emulated
-//! processors they show contention, not caches.
+//! Measures time, on a machine with two processors. So the figures need a quiet machine, and on
+//! emulated processors they show contention, not caches.
 
 use std::fs::File;
 use std::hint::black_box;

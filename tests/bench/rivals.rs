@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The alternatives that need neither a module nor a privilege: a file in `/proc`, or the kernel's own CPU
-//! clock, for each process.
+//! The alternatives that need neither a module nor a privilege: a file in `/proc`, or the kernel's
+//! own CPU clock, for each process.
 
 use std::fs::File;
 use std::io::Error;

@@ -40,8 +40,8 @@ const INTERRUPTS: [&str; 4] = [
     "irq/softirq_exit",
 ];
 
-/// What the processor does before and after these, at most; so a short hold with an interrupt in it does
-/// not count.
+/// What the processor does before and after these, at most; so a short hold with an interrupt in it
+/// does not count.
 const AROUND_AN_INTERRUPT: u64 = 3000;
 
 /// The largest pages of the tracer's buffer, so that it rarely turns one.
@@ -90,9 +90,9 @@ fn record_events(
 /// The instructions from a spin lock's taking to its giving back, by `module` during `action`: the
 /// longest, or 0 if it took none.
 ///
-/// Those of interrupts are not in it. Those of the tracer are, once, for the taking; but not those for
-/// locks that the kernel took meanwhile. If the tracer turns to its next buffer page during a hold, that is
-/// in it, too.
+/// Those of interrupts are not in it. Those of the tracer are, once, for the taking; but not those
+/// for locks that the kernel took meanwhile. If the tracer turns to its next buffer page during a
+/// hold, that is in it, too.
 pub fn longest_hold(module: &str, action: impl FnOnce() -> Result) -> Result<u64> {
     set("buffer_size_kb", "65536")?;
     set("buffer_subbuf_size_kb", LARGEST_PAGE_KB)?;
@@ -147,7 +147,8 @@ pub fn longest_hold(module: &str, action: impl FnOnce() -> Result) -> Result<u64
                     }
                 }
             }
-            // The tracer reports a lock before it is taken. Its taker was preempted: it does not hold it yet.
+            // The tracer reports a lock before it is taken. Its taker was preempted: it does not
+            // hold it yet.
             Some(_) if name.contains("<-__schedule ") => held.clear(),
             Some(_) => not_theirs(&mut held, traced),
             None if name.contains("_entry") => interrupted_at = Some(event.time),
@@ -178,7 +179,8 @@ fn names(line: &str, event: &str) -> bool {
         .is_some_and(|name| line.contains(&format!(": {name}: ")))
 }
 
-/// The bytes of the slab allocator's objects that were allocated during `action` and not freed again.
+/// The bytes of the slab allocator's objects that were allocated during `action` and not freed
+/// again.
 pub fn kept(action: impl FnOnce() -> Result) -> Result<i64> {
     set("buffer_size_kb", "32768")?;
     // Hashed, all are the same as long as the kernel has no random numbers.
@@ -241,8 +243,8 @@ fn record(action: impl FnOnce() -> Result) -> Result {
     set("tracing_on", "0")
 }
 
-/// What the tracer has seen, in `relevant` lines: "TASK-PID [CPU] FLAGS TIME: NAME ...", where TIME has
-/// a point and six digits if it is in seconds.
+/// What the tracer has seen, in `relevant` lines: "TASK-PID [CPU] FLAGS TIME: NAME ...", where TIME
+/// has a point and six digits if it is in seconds.
 fn recorded(relevant: impl Fn(&str) -> bool) -> Result<Vec<Event>> {
     let text = fs::read_to_string(Path::new(TRACING).join("trace"))?;
     text.lines()

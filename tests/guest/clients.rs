@@ -28,7 +28,8 @@ fn sh(shell: &[&str], script: &str) -> String {
     )
 }
 
-/// Runs a script in each shell, `$PID` being a process of its own each time, and expects that one registered.
+/// Runs a script in each shell, `$PID` being a process of its own each time, and expects that one
+/// registered.
 fn each_shell_registers(script: &str) {
     let _module = Module::without_updates();
     for shell in SHELLS {

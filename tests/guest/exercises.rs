@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The exercises of `docs/tour.md`: these tests fail until they are solved, so they run only when asked for.
+//! The exercises of `docs/tour.md`: these tests fail until they are solved, so they run only when
+//! asked for.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek};

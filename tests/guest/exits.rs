@@ -242,7 +242,8 @@ fn threads_that_end_give_none_while_others_run() {
     let _module = Module::without_updates();
     let mut stream = Stream::open();
     let child = Child::start(|parent| {
-        // SAFETY: It lies on the stack of the first thread, which never goes on nor frees it: it stays valid.
+        // SAFETY: It lies on the stack of the first thread, which never goes on nor frees it: it
+        // stays valid.
         let parent: &'static mut Parent = unsafe { &mut *std::ptr::from_mut(parent) };
         std::thread::spawn(|| {
             parent.wait();

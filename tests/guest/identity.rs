@@ -39,11 +39,12 @@ fn with_second_thread() -> (Child, i32) {
     (child, thread)
 }
 
-/// Starts a child whose first thread has returned while a second waits for `go`, then uses some CPU time and waits for
-/// another `go` to end.
+/// Starts a child whose first thread has returned while a second waits for `go`, then uses some CPU
+/// time and waits for another `go` to end.
 fn without_first_thread() -> Child {
     let child = Child::start(|parent| {
-        // SAFETY: It lies on the stack of the first thread, which never goes on nor frees it: it stays valid.
+        // SAFETY: It lies on the stack of the first thread, which never goes on nor frees it: it
+        // stays valid.
         let parent: &'static mut Parent = unsafe { &mut *std::ptr::from_mut(parent) };
         thread::spawn(move || {
             parent.wait();
@@ -66,7 +67,8 @@ const TIME_TO_REUSE_MS: u32 = 500;
 /// More than a process takes to do nothing.
 const BURNT_MS: u64 = 100;
 
-/// Registers a process that has used some time, ends it right after an update, and returns its number.
+/// Registers a process that has used some time, ends it right after an update, and returns its
+/// number.
 fn number_of_one_that_was_registered() -> i32 {
     let old = Child::burnt(BURNT_MS);
     status::register(old.pid());
@@ -223,7 +225,8 @@ fn check_exec_by_another_thread(first: impl FnOnce(&mut Parent)) {
     check_exec(&child);
 }
 
-/// Registers a child that has used some CPU time, lets it `exec` a program that uses more, and expects one line all the while.
+/// Registers a child that has used some CPU time, lets it `exec` a program that uses more, and
+/// expects one line all the while.
 fn check_exec(child: &Child) {
     status::register(child.pid());
     status::await_update();

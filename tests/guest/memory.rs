@@ -122,7 +122,8 @@ fn registering_again_leaves_no_holes() {
     );
 }
 
-/// Returns what one open file keeps of a snapshot in a namespace in which only `INSIDE` of all lines can be seen, in bytes.
+/// Returns what one open file keeps of a snapshot in a namespace in which only `INSIDE` of all
+/// lines can be seen, in bytes.
 fn kept_by_a_reader_inside() -> i64 {
     const INSIDE: usize = 200;
     const FILES: usize = 100;
@@ -191,7 +192,8 @@ fn what_a_reader_keeps_depends_on_what_it_sees() {
         among_many <= alone + alone / 4 + 256,
         "{among_many} bytes a file, and {alone} where nobody else is registered"
     );
-    // 200 lines are some 1.5 KB; the rest is the kernel's own open file, which KASAN makes larger. All lines are 30 KB.
+    // 200 lines are some 1.5 KB; the rest is the kernel's own open file, which KASAN makes larger.
+    // All lines are 30 KB.
     assert!(among_many <= 12_288, "{among_many} bytes a file");
 }
 
@@ -251,7 +253,8 @@ fn register_in_namespaces(count: usize) {
     }
 }
 
-/// Waits until no more is kept than exited processes may pin, and what the kernel itself frees later.
+/// Waits until no more is kept than exited processes may pin, and what the kernel itself frees
+/// later.
 fn await_bound(before: i64) {
     wait::until("no more than 8 MiB to be pinned", || {
         let kept = Slabs::count().bytes() - before;
@@ -260,7 +263,8 @@ fn await_bound(before: i64) {
     });
 }
 
-/// A `struct pid` that is kept keeps its namespace, and that its user namespace: more than 4 KB in all.
+/// A `struct pid` that is kept keeps its namespace, and that its user namespace: more than 4 KB in
+/// all.
 #[test]
 fn what_exited_processes_of_namespaces_pin_is_bounded() {
     const COUNT: usize = 4000;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Waiting for updates of the status file: always readable and writable, with priority data after an update.
+//! Waiting for updates of the status file: always readable and writable, with priority data after
+//! an update.
 
 use std::fs::File;
 use std::io::{Read, Seek};

@@ -465,7 +465,8 @@ fn check_snapshot(text: &str, permanent: &[i32]) {
     assert_eq!(pids.len(), lines, "a process has two lines");
 }
 
-/// Each sees each line whole, in order and once, and none is left out that was there before the first read and still is.
+/// Each sees each line whole, in order and once, and none is left out that was there before the
+/// first read and still is.
 #[test]
 fn many_readers_at_once_get_a_consistent_snapshot_each() {
     const READERS: usize = 6;

@@ -13,7 +13,8 @@ use support::module::Module;
 use support::status;
 use support::wait;
 
-/// Registers a child that tells when it has used its time, and checks the time once it stands still. Returns it in ms.
+/// Registers a child that tells when it has used its time, and checks the time once it stands
+/// still. Returns it in ms.
 fn check(body: impl FnOnce(&mut Parent)) -> u64 {
     let _module = Module::with_interval(10);
     let child = Child::start(|parent| {
@@ -30,7 +31,8 @@ fn check(body: impl FnOnce(&mut Parent)) -> u64 {
     agrees_with_the_kernel(child.pid())
 }
 
-/// Expects the time of a process that stands still to be what the kernel itself tells of it. Returns it in ms.
+/// Expects the time of a process that stands still to be what the kernel itself tells of it.
+/// Returns it in ms.
 fn agrees_with_the_kernel(pid: i32) -> u64 {
     let shown = status::ms_of(pid);
     assert_eq!(

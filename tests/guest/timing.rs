@@ -125,7 +125,8 @@ fn while_nothing_is_registered_nothing_runs() {
     status::await_update();
     assert!(!trace.events().is_empty(), "the trace does show what runs");
     drop(child);
-    // The file is empty before the work that drops the last one has ended, and no timer is armed meanwhile.
+    // The file is empty before the work that drops the last one has ended, and no timer is armed
+    // meanwhile.
     wait::until("the last update to end", || {
         status::text().is_empty()
             && trace::armed_timers() == 0

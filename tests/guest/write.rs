@@ -19,7 +19,8 @@ use support::status;
 /// The bytes of a write that are looked at.
 const WRITE_MAX: usize = 4096;
 
-/// Writes that text, `{}` standing for a process's number, and expects it to be taken whole and to register that process.
+/// Writes that text, `{}` standing for a process's number, and expects it to be taken whole and to
+/// register that process.
 #[track_caller]
 fn accepts(form: &str) {
     let child = Child::sleeper();
@@ -376,7 +377,8 @@ fn a_bad_pointer_gets_efault_and_registers_nothing() {
     assert_eq!(status::text(), "");
 }
 
-/// Maps two pages and puts the text so that it ends `behind` bytes behind the start of the second. Returns where the text is.
+/// Maps two pages and puts the text so that it ends `behind` bytes behind the start of the second.
+/// Returns where the text is.
 fn straddling(text: &[u8], behind: usize) -> (*mut u8, *mut u8) {
     let length = NonZeroUsize::new(2 * PAGE).expect("not zero");
     let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a write means: the module's parser against [`support::contract`], a second implementation of the same rules.
+//! What a write means: the module's parser against [`support::contract`], a second implementation
+//! of the same rules.
 
 use nix::errno::Errno;
 use proptest::collection::vec;

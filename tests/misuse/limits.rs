@@ -51,8 +51,8 @@ use kernel::{
     }, //
 };
 
-/// Shows one of them, of which the kernel says what stands above it. `pid` is that of a process that exits
-/// after the module was unloaded.
+/// Shows one of them, of which the kernel says what stands above it. `pid` is that of a process
+/// that exits after the module was unloaded.
 pub(crate) fn show(limit: i64, pid: i32) -> Result {
     match limit {
         // unable to handle page fault

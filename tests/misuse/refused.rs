@@ -2,8 +2,8 @@
 
 //! What the compiler refuses.
 //!
-//! A comment that begins with error codes is about the next line. The build must give exactly these errors
-//! there: scripts/test-misuse compares them.
+//! A comment that begins with error codes is about the next line. The build must give exactly these
+//! errors there: scripts/test-misuse compares them.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is refused, or does nothing, at run time. Each result is logged, and compared with what must
-//! come of it.
+//! What is refused, or does nothing, at run time. Each result is logged, and compared with what
+//! must come of it.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's structures, as far as the module's files read them, built from loom's variables; and what
-//! the kernel's C code does to them.
+//! The kernel's structures, as far as the module's files read them, built from loom's variables;
+//! and what the kernel's C code does to them.
 
 #![allow(non_camel_case_types, reason = "the names of C")]
 #![allow(non_upper_case_globals, reason = "the names of C")]
@@ -45,9 +45,9 @@ impl spinlock_t {
         }
     }
 
-    /// What a CPU wrote under a lock comes before what it writes under one that it takes later, for all
-    /// CPUs, also those that take neither (`po-unlock-lock-po` of the kernel's model). C11 says so only to
-    /// those that take it, hence the fence.
+    /// What a CPU wrote under a lock comes before what it writes under one that it takes later, for
+    /// all CPUs, also those that take neither (`po-unlock-lock-po` of the kernel's model). C11 says
+    /// so only to those that take it, hence the fence.
     pub fn lock(&self) {
         let guard = self.mutex.lock().unwrap();
         fence(Release);
@@ -92,8 +92,8 @@ impl seqlock_t {
     pub fn write(&self, section: impl FnOnce()) {
         let sequence = &self.seqcount.seqcount.sequence;
         self.lock.lock();
-        // Not by a load: loom would take that for the latest use of the count, and try no other order of
-        // the store and of earlier loads by readers.
+        // Not by a load: loom would take that for the latest use of the count, and try no other
+        // order of the store and of earlier loads by readers.
         // SAFETY: Stores are made under the lock alone.
         let count = unsafe { sequence.unsync_load() };
         sequence.store(count + 1, Relaxed);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the module's files use of the `kernel` crate. Memory stays until a model ends, so references
-//! are not counted, and RCU waits for no reader.
+//! What the module's files use of the `kernel` crate. Memory stays until a model ends, so
+//! references are not counted, and RCU waits for no reader.
 
 #[macro_export]
 macro_rules! container_of {

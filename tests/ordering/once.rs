@@ -43,8 +43,8 @@ impl<T> Shared for AtomicPtr<T> {
     }
 }
 
-/// `sum_sched_runtime`, which is also read plainly where nothing can change it, and so cannot be one of
-/// loom's variables: that is beside it.
+/// `sum_sched_runtime`, which is also read plainly where nothing can change it, and so cannot be
+/// one of loom's variables: that is beside it.
 impl Shared for u64 {
     type Value = u64;
 

@@ -45,8 +45,8 @@ impl Cgroup {
         self.value("memory.stat", "kernel ") as i64
     }
 
-    /// Returns the CPU time of all processes that have ever been in it, in microseconds and rounded down. What a process
-    /// has used outside is not in it.
+    /// Returns the CPU time of all processes that have ever been in it, in microseconds and rounded
+    /// down. What a process has used outside is not in it.
     pub fn cpu_us(&self) -> u64 {
         self.value("cpu.stat", "usage_usec ")
     }

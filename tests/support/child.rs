@@ -87,7 +87,8 @@ impl Child {
         Self::start(|_| burn_ms(u64::MAX))
     }
 
-    /// Takes charge of a process that another has started, and of which we become the parent if that exits first.
+    /// Takes charge of a process that another has started, and of which we become the parent if
+    /// that exits first.
     pub fn adopt(pid: i32) -> Self {
         let (from, to) = pipe();
         Self {
@@ -185,8 +186,9 @@ impl Child {
         waitid(Id::Pid(Pid::from_raw(self.pid)), flags).expect("waitid");
     }
 
-    /// Waits until the child has exited and can be reaped, and reaps it. Returns what `wait4` reports as its CPU time, and
-    /// that of the children that it has waited for, in microseconds: both user and system time are rounded down.
+    /// Waits until the child has exited and can be reaped, and reaps it. Returns what `wait4`
+    /// reports as its CPU time, and that of the children that it has waited for, in microseconds:
+    /// both user and system time are rounded down.
     pub fn reap(&self) -> u64 {
         // SAFETY: All members are integers, for which 0 is valid.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -260,7 +262,8 @@ impl Drop for Child {
 impl Parent {
     /// Runs the child's closure, tells of its panic, and ends the child.
     fn run(&mut self, body: impl FnOnce(&mut Parent)) -> ! {
-        // SAFETY: The call takes integers only. The child shall not outlive a test program that is killed.
+        // SAFETY: The call takes integers only. The child shall not outlive a test program that is
+        // killed.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         let report = self.to.try_clone().expect("dup");
         panic::set_hook(Box::new(move |info| {
@@ -268,7 +271,8 @@ impl Parent {
             let _ = (&report).write_all(&[&[PANIC], info.to_string().as_bytes()].concat());
         }));
         let done = panic::catch_unwind(AssertUnwindSafe(|| body(self)));
-        // SAFETY: The call takes an integer and does not return. It runs no exit handlers, which are the test program's.
+        // SAFETY: The call takes an integer and does not return. It runs no exit handlers, which
+        // are the test program's.
         unsafe { libc::_exit(if done.is_ok() { 0 } else { 101 }) }
     }
 
@@ -299,8 +303,8 @@ fn pipe() -> (File, File) {
 
 /// Forks, by the one system call that can also choose the number and the namespace.
 ///
-/// glibc's own `fork` would, besides, make `malloc` usable in the child if another thread held its lock: the tests run on one thread,
-/// and start no other in a process that forks.
+/// glibc's own `fork` would, besides, make `malloc` usable in the child if another thread held its
+/// lock: the tests run on one thread, and start no other in a process that forks.
 fn clone3(flags: u64, number: Option<i32>, cgroup: Option<BorrowedFd>) -> Result<i32, Errno> {
     // SAFETY: All members are integers, for which 0 is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -364,7 +368,8 @@ pub fn end_this_thread() -> ! {
 
 /// Ends the calling process, whatever thread calls.
 pub fn end_this_process() -> ! {
-    // SAFETY: The call takes an integer and does not return. It runs no exit handlers, which are the test program's.
+    // SAFETY: The call takes an integer and does not return. It runs no exit handlers, which are
+    // the test program's.
     unsafe { libc::_exit(0) }
 }
 

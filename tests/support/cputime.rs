@@ -13,10 +13,12 @@ use nix::unistd::Pid;
 /// Milliseconds of one clock tick of `/proc/PID/stat`.
 pub const TICK_MS: u64 = 10;
 
-/// Returns `utime + stime` of `/proc/PID/stat`, in ms. Each of the two is rounded down to a clock tick.
+/// Returns `utime + stime` of `/proc/PID/stat`, in ms. Each of the two is rounded down to a clock
+/// tick.
 pub fn stat_ms(pid: i32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("/proc/PID/stat");
-    // The name in parentheses can hold anything; after it, `utime` is the 12th field and `stime` the 13th.
+    // The name in parentheses can hold anything; after it, `utime` is the 12th field and `stime`
+    // the 13th.
     let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
     fields
         .split(' ')
@@ -51,8 +53,9 @@ pub fn clock_ns(pid: i32) -> u64 {
 
 /// Returns the final time of a zombie, in ns.
 ///
-/// A process can be reaped some microseconds before its last thread leaves its processor, and what that thread has run
-/// since the latest tick is added only then. Afterwards, nothing changes the time any more.
+/// A process can be reaped some microseconds before its last thread leaves its processor, and what
+/// that thread has run since the latest tick is added only then. Afterwards, nothing changes the
+/// time any more.
 pub fn final_ns(zombie: i32) -> u64 {
     let mut before = 0;
     loop {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Thousands of processes at little cost: they share the memory of one, and none of them ever runs after its start.
+//! Thousands of processes at little cost: they share the memory of one, and none of them ever runs
+//! after its start.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -84,7 +85,8 @@ fn start(stack: &mut [u128]) -> Pid {
 }
 
 extern "C" fn idle(_: *mut c_void) -> libc::c_int {
-    // SAFETY: The calls take integers only. Nothing here writes memory that the processes share, except `errno`, which is never read.
+    // SAFETY: The calls take integers only. Nothing here writes memory that the processes share,
+    // except `errno`, which is never read.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         loop {

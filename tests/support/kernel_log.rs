@@ -31,7 +31,8 @@ impl KernelLog {
         let mut record = [0; 8192];
         loop {
             match self.0.read(&mut record) {
-                // One read is one record: "LEVEL,NUMBER,TIME,FLAGS;MESSAGE\n", and more lines of others' data.
+                // One read is one record: "LEVEL,NUMBER,TIME,FLAGS;MESSAGE\n", and more lines of
+                // others' data.
                 Ok(len) => {
                     let text = String::from_utf8_lossy(&record[..len]);
                     let (_, message) = text.split_once(';').expect("a message");

@@ -14,7 +14,8 @@ const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 pub struct Kmemleak;
 
 impl Kmemleak {
-    /// Starts a watch, and forgets what others have leaked before; none if the kernel has no kmemleak.
+    /// Starts a watch, and forgets what others have leaked before; none if the kernel has no
+    /// kmemleak.
     pub fn watch() -> Option<Self> {
         if !Path::new(KMEMLEAK).exists() {
             println!("  (no kmemleak in this kernel)");
@@ -27,7 +28,8 @@ impl Kmemleak {
 
     pub fn expect_none(self) {
         scan();
-        // What a stack or a register still pointed at, or a grace period still held, is found or gone by a second look.
+        // What a stack or a register still pointed at, or a grace period still held, is found or
+        // gone by a second look.
         scan();
         let found = fs::read_to_string(KMEMLEAK).expect("reading from kmemleak");
         assert!(found.is_empty(), "kmemleak found:\n{found}");
@@ -107,8 +109,9 @@ impl Slabs {
 /// What exited processes may pin between two updates.
 const PINNED_MAX: i64 = 8 << 20;
 
-/// Returns by how many bytes [`Slabs::bytes`] may grow with what exited processes pin. That the kernel frees some of its own
-/// later is part of it, and that kernels with KASAN surround each object with memory of its own.
+/// Returns by how many bytes [`Slabs::bytes`] may grow with what exited processes pin. That the
+/// kernel frees some of its own later is part of it, and that kernels with KASAN surround each
+/// object with memory of its own.
 pub fn most_pinned() -> i64 {
     let names = fs::read_to_string("/proc/kallsyms").expect("/proc/kallsyms");
     let padded = names.lines().any(|line| line.ends_with(" kasan_report"));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the guest tests, the attacks and the bench share: the module loaded, its files read and written, processes
-//! that do as they are told, and what the kernel says of it all.
+//! What the guest tests, the attacks and the bench share: the module loaded, its files read and
+//! written, processes that do as they are told, and what the kernel says of it all.
 
 pub mod cgroup;
 pub mod child;

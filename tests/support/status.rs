@@ -129,8 +129,9 @@ fn plain_decimal<T: std::str::FromStr>(digits: &str) -> Option<T> {
 
 /// Returns after an update that has seen all processes as they were at the call.
 ///
-/// A process has a time of 0 until the first update after its registration. So two of them, one after the other, tell of an
-/// update that has begun before the second was registered and of one that has begun after it.
+/// A process has a time of 0 until the first update after its registration. So two of them, one
+/// after the other, tell of an update that has begun before the second was registered and of one
+/// that has begun after it.
 pub fn await_update() {
     for _ in 0..2 {
         let witness = Child::start(|parent| {

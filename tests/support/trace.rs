@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel itself tells of the module's timer and work: its tracepoints, and its list of armed timers.
+//! What the kernel itself tells of the module's timer and work: its tracepoints, and its list of
+//! armed timers.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -67,7 +68,8 @@ impl Trace {
         }
     }
 
-    /// Returns what the module has done since the start. While it is loaded: its functions have no names afterwards.
+    /// Returns what the module has done since the start. While it is loaded: its functions have no
+    /// names afterwards.
     pub fn events(&mut self) -> &[Event] {
         loop {
             match self.pipe.read_line(&mut self.begun) {
@@ -96,7 +98,8 @@ impl Trace {
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        // An instance whose pipe is open cannot be removed; a directory as good as any other takes its place.
+        // An instance whose pipe is open cannot be removed; a directory as good as any other takes
+        // its place.
         self.pipe = BufReader::new(File::open(TRACEFS).expect("tracefs"));
         fs::remove_dir(&self.instance).expect("removing the instance of tracefs");
     }
@@ -147,9 +150,11 @@ pub fn armed_timers() -> usize {
         .count()
 }
 
-/// Returns how many timers are armed whose callback is no function of the kernel, or of a module that is loaded.
+/// Returns how many timers are armed whose callback is no function of the kernel, or of a module
+/// that is loaded.
 pub fn orphaned_timers() -> usize {
-    // A line reads ` #0: <address of the timer>, callback, S:01`, with a number for a callback that has no name.
+    // A line reads ` #0: <address of the timer>, callback, S:01`, with a number for a callback that
+    // has no name.
     timer_list()
         .lines()
         .filter(|line| line.starts_with(" #") && line.contains(">, 0x"))

@@ -44,8 +44,8 @@ pub enum Way {
     AioPoll(PollFlags),
 }
 
-/// Less than the shortest line. io_uring takes a file in `/proc` for one on a disk, and so `IORING_OP_READ` waits until all
-/// bytes that were asked for have come (`need_complete_io()`).
+/// Less than the shortest line. io_uring takes a file in `/proc` for one on a disk, and so
+/// `IORING_OP_READ` waits until all bytes that were asked for have come (`need_complete_io()`).
 pub const URING_READ_LEN: usize = 4;
 
 /// All ways to wait for something to read.
@@ -82,7 +82,8 @@ pub const FOR_OUTPUT: [Way; 5] = [
 ];
 
 impl Way {
-    /// Waits. Returns the number of bytes read, or the events, or for `select` the number of members of its set.
+    /// Waits. Returns the number of bytes read, or the events, or for `select` the number of
+    /// members of its set.
     pub fn wait(self, file: &File) -> Result<i32, Errno> {
         match self {
             Self::Read => unistd::read(file, &mut [0; 4096]).map(|len| len as i32),
@@ -128,8 +129,8 @@ impl Way {
         }
     }
 
-    /// Starts a child that waits on the file, and returns once it sleeps. It tells what [`wait`](Self::wait) returns, an
-    /// error as a negative number.
+    /// Starts a child that waits on the file, and returns once it sleeps. It tells what
+    /// [`wait`](Self::wait) returns, an error as a negative number.
     pub fn start(self, file: &File) -> Child {
         let child = Child::start(|parent| {
             parent.tell(0);
@@ -140,7 +141,8 @@ impl Way {
         child
     }
 
-    /// Returns what [`wait`](Self::wait) returns in a child, so that a wait that does not end fails the test.
+    /// Returns what [`wait`](Self::wait) returns in a child, so that a wait that does not end fails
+    /// the test.
     pub fn wait_in_child(self, file: &File) -> Result<i32, Errno> {
         let child = Child::start(|parent| parent.tell(number(self.wait(file))));
         wait::readable(&format!("{self:?} to return"), child.ear());

@@ -316,7 +316,8 @@ impl Model {
     /// Compares a new snapshot with the registrations, and notes which of them are gone by now.
     pub fn accept(&mut self, text: &[u8]) -> Result<(), String> {
         let lines = status::try_parse(text)?;
-        // From the end: where a number has come back, its later owner is the one that must be there.
+        // From the end: where a number has come back, its later owner is the one that must be
+        // there.
         let mut lines = lines.iter().rev().peekable();
         let mut shown = Vec::new();
         for entry in self.entries.iter().rev() {

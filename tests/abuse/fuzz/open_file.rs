@@ -377,8 +377,8 @@ impl OpenFile {
         assert_eq!(reading.bytes, rest[..reading.bytes.len()], "{what}");
     }
 
-    /// Looks at all of the snapshot that was just taken: at its first byte, if it was seen, and at the rest at position 1, where
-    /// no other snapshot is taken.
+    /// Looks at all of the snapshot that was just taken: at its first byte, if it was seen, and at
+    /// the rest at position 1, where no other snapshot is taken.
     fn learn(&mut self, first: Option<u8>, model: &mut Model) -> Result<(), String> {
         let mut rest = vec![0u8; MUCH];
         let len =

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 /*
- * What a student hands in: registers itself, uses the CPU until its own line shows some, and prints the file. Its argument says how it
- * registers: by fprintf(), by a raw write() of a string with its NUL, or by a shell.
+ * What a student hands in: registers itself, uses the CPU until its own line shows some, and prints
+ * the file. Its argument says how it registers: by fprintf(), by a raw write() of a string with its
+ * NUL, or by a shell.
  */
 
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 /*
- * stdio MODE PID: registers PID through fopen() in that mode, and prints what the file then holds if the mode lets it
- * read. Fails at the first call that does.
+ * stdio MODE PID: registers PID through fopen() in that mode, and prints what the file then holds
+ * if the mode lets it read. Fails at the first call that does.
  */
 
 #include <stdio.h>

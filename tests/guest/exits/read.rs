@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reading exits: a stream that blocks, whatever the size of the reads, and of which nothing is lost.
+//! Reading exits: a stream that blocks, whatever the size of the reads, and of which nothing is
+//! lost.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::IoSliceMut;
@@ -57,7 +58,8 @@ fn read_in_pieces(file: &File, size: usize) -> Vec<u8> {
     }
 }
 
-/// Starts a child that reads once, and returns when it sleeps. It tells the bytes read, or the error as a negative number.
+/// Starts a child that reads once, and returns when it sleeps. It tells the bytes read, or the
+/// error as a negative number.
 fn blocked_reader(file: &File) -> Child {
     support::waiter::Way::Read.start(file)
 }
@@ -156,8 +158,8 @@ fn readv_gives_the_same_bytes() {
     assert_eq!(pids_in(&text), pids);
 }
 
-/// The kernel holds a pipe's lock while it splices into it. If a read blocked then, the reader of the
-/// pipe could neither go on nor be killed.
+/// The kernel holds a pipe's lock while it splices into it. If a read blocked then, the reader of
+/// the pipe could neither go on nor be killed.
 #[test]
 fn it_cannot_be_spliced() {
     let _module = Module::without_updates();

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The time in a line of exits is final: it is what `wait4` reports, whatever way a process takes to its end.
+//! The time in a line of exits is final: it is what `wait4` reports, whatever way a process takes
+//! to its end.
 //!
 //! Three clocks of the kernel's own are compared with the line, all made of the same nanoseconds:
 //!
 //! - The CPU clock of the zombie, which is exact, once its last thread has left its processor
 //!   ([`cputime::final_ns`]). The line must be this, cut to ms.
-//! - `wait4`, called after that. It cuts user and system time to microseconds each, so that its sum is up to 2 us less;
-//!   only where these 2 us cross a millisecond, the line may be one more.
-//! - The `cpu.stat` of a cgroup in which the process has spent its whole life, where no parent calls `wait4`. It is cut to
-//!   a microsecond, and so gives exactly the milliseconds of the line.
+//! - `wait4`, called after that. It cuts user and system time to microseconds each, so that its sum
+//!   is up to 2 us less; only where these 2 us cross a millisecond, the line may be one more.
+//! - The `cpu.stat` of a cgroup in which the process has spent its whole life, where no parent
+//!   calls `wait4`. It is cut to a microsecond, and so gives exactly the milliseconds of the line.
 
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -36,7 +37,8 @@ const MS: u64 = 1_000_000;
 /// What a process may use besides what the test makes it use.
 const ALL_ELSE_MS: u64 = 2000;
 
-/// Waits for the exit of a child, reads its line after `wait4` has returned, and compares it. Returns its milliseconds.
+/// Waits for the exit of a child, reads its line after `wait4` has returned, and compares it.
+/// Returns its milliseconds.
 fn expect_final(stream: &mut Stream, child: &Child) -> u64 {
     child.await_zombie();
     let clock_ns = cputime::final_ns(child.pid());
@@ -84,7 +86,8 @@ fn check_about(ms: u64, body: impl FnOnce(&mut Parent)) {
     );
 }
 
-/// Compares processes of some lengths, which run on the processor `of`, with the test on the processor `ours`.
+/// Compares processes of some lengths, which run on the processor `of`, with the test on the
+/// processor `ours`.
 fn check_lengths(of: usize, ours: usize) {
     let _module = Module::without_updates();
     let mut stream = Stream::open();
@@ -116,8 +119,8 @@ fn of_processes_of_0_3_and_50_ms_on_another_processor() {
     check_lengths(*cputime::cpus().last().expect("a processor"), 0);
 }
 
-/// The line is read as early as it can be, while the last thread may still be on its way off its processor. One that is
-/// preempted on its way, which is rare, has its time up to then in the line.
+/// The line is read as early as it can be, while the last thread may still be on its way off its
+/// processor. One that is preempted on its way, which is rare, has its time up to then in the line.
 #[test]
 fn a_line_that_is_read_at_once_is_final_already() {
     let _module = Module::without_updates();
@@ -147,8 +150,8 @@ fn a_line_that_is_read_at_once_is_final_already() {
     cputime::unpin(&before);
 }
 
-/// `wait4` can return before the last thread has left its processor, and then does not know what that has run since the
-/// latest tick. The line does.
+/// `wait4` can return before the last thread has left its processor, and then does not know what
+/// that has run since the latest tick. The line does.
 #[test]
 fn it_is_no_less_than_what_wait4_reports_at_once() {
     let _module = Module::without_updates();
@@ -233,7 +236,8 @@ fn threads_that_run_at_the_end_count() {
 #[test]
 fn a_last_thread_that_is_not_the_first_counts() {
     check_about(30, |parent| {
-        // SAFETY: It lies on the stack of the first thread, which never goes on nor frees it: it stays valid.
+        // SAFETY: It lies on the stack of the first thread, which never goes on nor frees it: it
+        // stays valid.
         let parent: &'static mut Parent = unsafe { &mut *std::ptr::from_mut(parent) };
         let own = child::getpid();
         thread::spawn(move || {
@@ -426,7 +430,8 @@ fn a_process_that_is_reparented() {
     }
 }
 
-/// Registers a child of a child in a cgroup, ends it as told, and compares its line with the cgroup's time.
+/// Registers a child of a child in a cgroup, ends it as told, and compares its line with the
+/// cgroup's time.
 fn check_in_cgroup(prepare: impl FnOnce(), end: impl FnOnce(Child)) {
     let _module = Module::without_updates();
     let mut stream = Stream::open();
@@ -517,7 +522,8 @@ fn a_killed_namespace_tells_of_each_of_its_processes() {
     assert_eq!(lines[1].ms, clock_ns / MS, "the first process");
 }
 
-/// Starts a process that traces a thread. It lets go of the tracee, which has exited then, when told, and tells so.
+/// Starts a process that traces a thread. It lets go of the tracee, which has exited then, when
+/// told, and tells so.
 fn tracer_of(thread: i32) -> Child {
     let tracer = Child::start(|parent| {
         let thread = Pid::from_raw(thread);
@@ -575,7 +581,8 @@ fn a_process_whose_last_thread_is_a_zombie_of_its_tracer() {
     let _module = Module::without_updates();
     let mut stream = Stream::open();
     let child = Child::start(|parent| {
-        // SAFETY: It lies on the stack of the first thread, which never goes on nor frees it: it stays valid.
+        // SAFETY: It lies on the stack of the first thread, which never goes on nor frees it: it
+        // stays valid.
         let parent: &'static mut Parent = unsafe { &mut *std::ptr::from_mut(parent) };
         thread::spawn(|| {
             parent.tell(child::gettid().into());

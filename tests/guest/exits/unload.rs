@@ -22,8 +22,8 @@ fn all_ways() -> impl Iterator<Item = Way> {
     FOR_INPUT.into_iter().chain(FOR_PRIORITY).chain(FOR_OUTPUT)
 }
 
-/// What a waiter may be told when the module goes: `EIO` for what reads, and the event that it waits for. io_uring ends
-/// what waits for a file that goes as cancelled.
+/// What a waiter may be told when the module goes: `EIO` for what reads, and the event that it
+/// waits for. io_uring ends what waits for a file that goes as cancelled.
 fn expect_woken(way: Way, told: i64) {
     let good = match way {
         Way::Read => told == -i64::from(libc::EIO),
@@ -130,8 +130,9 @@ fn waiters_that_are_stopped_do_not_hold_it_up() {
         })
         .collect();
     rmmod().expect("rmmod");
-    // What they find on their way back is what procfs says of a file that has gone. Some calls start again, and one that
-    // asks for nothing that procfs reports then waits on: it is the stop that it met, not the unload.
+    // What they find on their way back is what procfs says of a file that has gone. Some calls
+    // start again, and one that asks for nothing that procfs reports then waits on: it is the stop
+    // that it met, not the unload.
     for (_, waiter) in &waiters {
         waiter.signal(Signal::SIGCONT);
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `Process::has_exited()`, as a registration calls it, against a first thread that starts another one
-//! and then exits. The process runs on.
+//! `Process::has_exited()`, as a registration calls it, against a first thread that starts another
+//! one and then exits. The process runs on.
 
 use crate::{
     at_once,

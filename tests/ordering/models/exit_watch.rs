@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A watch that races with the exit of its process. In `ExitWatch::add()`, either the callback runs or the
-//! watch is refused, never both and never neither. The drop takes no lock after the callback has run.
+//! A watch that races with the exit of its process. In `ExitWatch::add()`, either the callback runs
+//! or the watch is refused, never both and never neither. The drop takes no lock after the callback
+//! has run.
 
 use crate::at_once;
 use loom::cell::UnsafeCell;
@@ -22,7 +23,8 @@ struct Exit {
 }
 
 impl Exit {
-    /// `exit_notify()`: what `has_exited()` reads, then the walk of `__wake_up()` under the queue's lock.
+    /// `exit_notify()`: what `has_exited()` reads, then the walk of `__wake_up()` under the queue's
+    /// lock.
     fn notify(&self) {
         self.has_exited.store(true, Relaxed);
         let mut queue = self.queue.lock().unwrap();
@@ -32,7 +34,8 @@ impl Exit {
         }
     }
 
-    /// `ExitWatch::start()`, which looks with the lock held, or before. Returns whether the process is watched.
+    /// `ExitWatch::start()`, which looks with the lock held, or before. Returns whether the process
+    /// is watched.
     fn start(&self, looks_before: bool) -> bool {
         if looks_before && self.has_exited.load(Relaxed) {
             return false;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `FinalTime`, as a reader settles it, against the first thread that leaves its CPU for the last time.
+//! `FinalTime`, as a reader settles it, against the first thread that leaves its CPU for the last
+//! time.
 
 use crate::{
     at_once,

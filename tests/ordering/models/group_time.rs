@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `ThreadGroup::cpu_time()` under the sequence lock, against a thread that ends: its time moves from the
-//! thread to the sum of those that have ended.
+//! `ThreadGroup::cpu_time()` under the sequence lock, against a thread that ends: its time moves
+//! from the thread to the sum of those that have ended.
 
 use crate::{
     at_once,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Two readers of one exits file. Each looks at the file's cursor with the lock held, copies without it,
-//! and moves the cursor with the lock held, unless another reader has moved it (`OpenExits::copy_lines()`).
-//! Each byte goes to one of them.
+//! Two readers of one exits file. Each looks at the file's cursor with the lock held, copies
+//! without it, and moves the cursor with the lock held, unless another reader has moved it
+//! (`OpenExits::copy_lines()`). Each byte goes to one of them.
 
 use crate::at_once;
 use loom::sync::{Arc, Mutex};

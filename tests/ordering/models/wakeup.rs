@@ -80,8 +80,8 @@ fn not_without_the_barrier() {
     waits_meanwhile(false);
 }
 
-/// An exit adds its record under the lock under which waiters look for it, `Exits::record()`, before it
-/// looks for waiters; or after.
+/// An exit adds its record under the lock under which waiters look for it, `Exits::record()`,
+/// before it looks for waiters; or after.
 fn records_meanwhile(looks_first: bool) {
     loom::model(move || {
         let event = Arc::new((Mutex::new(0), Queue::default()));
@@ -153,8 +153,8 @@ fn not_if_it_wakes_before_it_closes() {
     closes_meanwhile(true);
 }
 
-/// A snapshot takes the number of updates, then the text under the list's lock; or the text first. An
-/// update changes the times under that lock, then counts itself.
+/// A snapshot takes the number of updates, then the text under the list's lock; or the text first.
+/// An update changes the times under that lock, then counts itself.
 fn takes_a_snapshot_meanwhile(text_first: bool) {
     loom::model(move || {
         let registry = Arc::new((Mutex::new(0), AtomicU64::new(0)));
