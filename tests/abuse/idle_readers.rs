@@ -3,17 +3,18 @@
 //! Readers and writers of the lowest priority, which are preempted inside a call and then wait for
 //! their processor behind two busy loops. They must delay no other process.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use support::child::{self, Child};
-use support::cputime;
 use support::crowd::Crowd;
 use support::module::{Machine, insmod, rmmod};
 use support::status;
+
+use crate::starved::{self, IDLE_SHARE};
 
 const INTERVAL_MS: u64 = 500;
 
@@ -21,9 +22,8 @@ const INTERVAL_MS: u64 = 500;
 /// 2 to 200 s.
 const MORE: Duration = Duration::from_millis(1000);
 /// The same for the unload. For this procfs itself waits until each read that has begun is done,
-/// which takes so many times longer beside two busy loops, by the weights of the scheduler.
+/// which takes [`IDLE_SHARE`] times longer beside two busy loops.
 const UNLOAD_MORE: Duration = Duration::from_secs(30);
-const IDLE_SHARE: u32 = 2 * 1024 / 3;
 
 /// How many of the idle processes write.
 const WRITERS: usize = 2;
@@ -44,19 +44,7 @@ struct Times {
 
 /// With so many lines, one after the other.
 pub fn run(sizes: &[usize]) {
-    let cpus = cputime::cpus();
-    let [ours, .., theirs] = cpus[..] else {
-        panic!("this takes two processors, and there are {cpus:?}")
-    };
-    cputime::pin(ours);
-    // SAFETY: The call takes integers only.
-    assert_eq!(
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) },
-        0,
-        "nice"
-    );
-
-    expect_starved_tasks();
+    let theirs = starved::split_processors();
     let machine = Machine::take();
     for lines in sizes {
         for readers in [1, 4, 24] {
@@ -64,24 +52,6 @@ pub fn run(sizes: &[usize]) {
         }
     }
     drop(machine);
-}
-
-/// Has the kernel not report what the busy loops do to it: a grace period of RCU waits for an idle
-/// task that is preempted in a read-side section, of this module or of the kernel, and the unload
-/// waits for the calls that are inside.
-fn expect_starved_tasks() {
-    for (path, value) in [
-        (
-            "/sys/module/rcupdate/parameters/rcu_cpu_stall_suppress",
-            "1",
-        ),
-        ("/proc/sys/kernel/hung_task_timeout_secs", "0"),
-    ] {
-        // Not each kernel has them.
-        if fs::exists(path).expect("looking for a setting") {
-            fs::write(path, value).expect("changing a setting");
-        }
-    }
 }
 
 fn attack(lines: usize, readers: usize, theirs: usize) {
@@ -98,9 +68,7 @@ fn attack(lines: usize, readers: usize, theirs: usize) {
     idle.extend((0..WRITERS).map(|_| start_idle_writer(theirs)));
     // All are inside the module by now, most of the time.
     idle.iter().for_each(|reader| _ = reader.hear());
-    let busy: Vec<Child> = (0..2).map(|_| start_busy_loop(theirs)).collect();
-    // So that each of them is preempted, wherever it is.
-    busy.iter().for_each(|busy| _ = busy.hear());
+    let _busy = starved::start_busy_loops(theirs);
     let with = measure();
     let unload_with = unload();
     println!("  {lines} lines: {without:?}, unload {unload_without:?}");
@@ -129,14 +97,12 @@ fn attack(lines: usize, readers: usize, theirs: usize) {
 /// Starts a reader that runs only when its CPU is idle. It reports its first read.
 fn start_idle_reader(cpu: usize) -> Child {
     Child::start(|parent| {
-        cputime::pin(cpu);
-        // SAFETY: The call takes integers only.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
+        starved::move_to(cpu);
         let mut file = status::reader();
         let mut text = String::new();
         file.read_to_string(&mut text).expect("read");
         parent.tell(0);
-        become_idle();
+        starved::become_idle();
         loop {
             text.clear();
             // Until the module goes.
@@ -154,34 +120,15 @@ fn start_idle_reader(cpu: usize) -> Child {
 /// Starts a writer that runs only when its CPU is idle, and registers itself again and again.
 fn start_idle_writer(cpu: usize) -> Child {
     Child::start(|parent| {
-        cputime::pin(cpu);
-        // SAFETY: The call takes integers only.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
+        starved::move_to(cpu);
         let text = child::getpid().to_string();
         let mut file = status::writer();
         file.write_all(text.as_bytes()).expect("write");
         parent.tell(0);
-        become_idle();
+        starved::become_idle();
         // Until the module goes.
         while file.write_all(text.as_bytes()).is_ok() {}
         parent.wait_forever()
-    })
-}
-
-fn become_idle() {
-    let parameter = libc::sched_param { sched_priority: 0 };
-    // SAFETY: The parameter is valid.
-    let error = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameter) };
-    assert_eq!(error, 0, "SCHED_IDLE");
-}
-
-fn start_busy_loop(cpu: usize) -> Child {
-    Child::start(|parent| {
-        cputime::pin(cpu);
-        // SAFETY: The call takes integers only.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
-        parent.tell(0);
-        child::burn_ms(u64::MAX)
     })
 }
 

@@ -9,10 +9,12 @@
 mod exits;
 mod fault_points;
 mod fuzz;
+mod idle_pollers;
 mod idle_readers;
 mod races;
 mod resources;
 mod reused_pids;
+mod starved;
 mod userfaultfd;
 
 use std::env;
@@ -27,6 +29,7 @@ const USAGE: &str = "usage: abuse faults
        abuse exits-unload|pollers-unload|exits-register ROUNDS [SEED]
        abuse exits-lost|exits-count EXITS [SEED]
        abuse idle-readers [LINES]
+       abuse idle-pollers ROUNDS
        abuse pinned-pids|pinned-namespaces|growth [COUNT]
        abuse many-processes|unread-files|open-close|load-unload [COUNT]
        abuse memcg-limit
@@ -55,6 +58,7 @@ fn main() {
         ("exits-count", [count]) => exits::count(*count),
         ("idle-readers", []) => idle_readers::run(&[300, 3000]),
         ("idle-readers", [lines]) => idle_readers::run(&[*lines as usize]),
+        ("idle-pollers", [rounds]) => idle_pollers::run(*rounds),
         ("userfaultfd", []) => userfaultfd::run(),
         (_, []) => resources::run(attack, None),
         (_, [count]) => resources::run(attack, Some(*count as usize)),

@@ -3,6 +3,7 @@
 //! What the guest tests, the attacks and the bench share: the module loaded, its files read and
 //! written, processes that do as they are told, and what the kernel says of it all.
 
+pub mod aio;
 pub mod cgroup;
 pub mod child;
 pub mod contract;

@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
-use std::ptr::null_mut;
 
 use io_uring::{IoUring, opcode, types};
 use nix::errno::Errno;
@@ -13,6 +12,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::select::{FdSet, select};
 use nix::unistd;
 
+use crate::aio::Aio;
 use crate::child::Child;
 use crate::wait;
 
@@ -125,7 +125,13 @@ impl Way {
                 // SAFETY: The buffer lives until the operation is complete.
                 unsafe { submit_and_wait(&read) }
             }
-            Self::AioPoll(events) => aio_poll(file, events),
+            Self::AioPoll(events) => {
+                let aio = Aio::new()?;
+                aio.submit_poll(file, events)?;
+                // A wake-up reports all events that it is for.
+                let asked = events | PollFlags::POLLERR | PollFlags::POLLHUP;
+                Ok(aio.wait()? & i32::from(asked.bits()))
+            }
         }
     }
 
@@ -172,74 +178,6 @@ unsafe fn submit_and_wait(operation: &io_uring::squeue::Entry) -> Result<i32, Er
         return Err(Errno::from_raw(-result));
     }
     Ok(result)
-}
-
-/// `struct iocb` of `<linux/aio_abi.h>`.
-#[repr(C)]
-#[derive(Default)]
-struct Iocb {
-    data: u64,
-    key: u32,
-    rw_flags: i32,
-    lio_opcode: u16,
-    reqprio: i16,
-    fildes: u32,
-    buf: u64,
-    nbytes: u64,
-    offset: i64,
-    reserved: u64,
-    flags: u32,
-    resfd: u32,
-}
-
-/// `struct io_event` of the same.
-#[repr(C)]
-#[derive(Default)]
-struct IoEvent {
-    data: u64,
-    obj: u64,
-    res: i64,
-    res2: i64,
-}
-
-const IOCB_CMD_POLL: u16 = 5;
-
-/// Does one poll of the old asynchronous I/O, which libc has no functions for.
-fn aio_poll(file: &File, events: PollFlags) -> Result<i32, Errno> {
-    let poll = Iocb {
-        lio_opcode: IOCB_CMD_POLL,
-        fildes: file.as_raw_fd() as u32,
-        buf: events.bits() as u64,
-        ..Iocb::default()
-    };
-    let mut context: libc::c_ulong = 0;
-    let mut event = IoEvent::default();
-    // SAFETY: All pointers are valid, and the kernel has copied the structures when a call returns.
-    unsafe {
-        Errno::result(libc::syscall(libc::SYS_io_setup, 1, &mut context))?;
-        let submitted = Errno::result(libc::syscall(
-            libc::SYS_io_submit,
-            context,
-            1,
-            &[&raw const poll],
-        ));
-        let done = submitted.and_then(|_| {
-            let no_timeout = null_mut::<libc::timespec>();
-            Errno::result(libc::syscall(
-                libc::SYS_io_getevents,
-                context,
-                1,
-                1,
-                &mut event,
-                no_timeout,
-            ))
-        });
-        Errno::result(libc::syscall(libc::SYS_io_destroy, context))?;
-        done?;
-    }
-    // A wake-up reports all events that it is for.
-    let asked = events | PollFlags::POLLERR | PollFlags::POLLHUP;
-    Ok(event.res as i32 & i32::from(asked.bits()))
 }
 
 fn errno(e: std::io::Error) -> Errno {
