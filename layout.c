@@ -11,6 +11,7 @@
 #include <linux/pid.h>
 #include <linux/poll.h>
 #include <linux/proc_fs.h>
+#include <linux/rcupdate_wait.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/spinlock.h>
@@ -60,6 +61,12 @@ int main(void)
 	DEFINE(EVENT_WRBAND, (__force unsigned int)EPOLLWRBAND);
 	DEFINE(EVENT_RDHUP, (__force unsigned int)EPOLLRDHUP);
 	DEFINE(EVENT_POLLFREE, (__force unsigned int)POLLFREE);
+
+	/* rcu_tasks.rs: what wakeme_after_rcu() completes. */
+	OFFSET(OFFSET_rcu_head, rcu_synchronize, head);
+	OFFSET(OFFSET_rcu_completion, rcu_synchronize, completion);
+	static_assert(__same_type(wakeme_after_rcu, void (struct rcu_head *)));
+	TYPE_OF(struct rcu_synchronize, completion, struct completion);
 
 	/* exit_watch.rs: the wait queue of a process, and the callback on it. */
 	TYPE_OF(struct pid, wait_pidfd, wait_queue_head_t);

@@ -25,6 +25,7 @@ mod prefetch;
 mod proc;
 mod process;
 mod raw_spinlock;
+mod rcu_tasks;
 mod registry;
 mod seqlock;
 mod spinlock_irqsave;

@@ -13,7 +13,8 @@
 
 use crate::{
     layout,
-    once::read_once, //
+    once::read_once,
+    rcu_tasks::TasksGracePeriod, //
 };
 use core::{
     mem::ManuallyDrop,
@@ -30,7 +31,9 @@ use kernel::{
     sync::LockClassKey,
     time::{
         delay::fsleep,
-        Delta, //
+        msecs_to_jiffies,
+        Delta,
+        Msecs, //
     },
     types::Opaque, //
 };
@@ -83,6 +86,8 @@ pub(crate) struct PollQueue {
     head: ManuallyDrop<Pin<KBox<Head>>>,
     /// Whether a poll has ever waited here.
     is_polled: AtomicBool,
+    /// The wait for those that are preempted at the end.
+    preempted_polls: Option<TasksGracePeriod>,
 }
 
 /// The head of a wait queue, with what lockdep needs to know of its lock. All of it may have to
@@ -105,6 +110,10 @@ unsafe impl Sync for PollQueue {}
 /// waits for them each time.
 const HANG_UP_TRIES: usize = 40;
 const HANG_UP_PAUSE: Delta = Delta::from_millis(1);
+
+/// How long a queue waits at its end for polls that are preempted. Without busy processors, it
+/// takes some tenths of a second.
+const PREEMPTED_LIMIT_MS: Msecs = 5000;
 
 impl PollQueue {
     /// Creates a queue.
@@ -133,6 +142,7 @@ impl PollQueue {
         Ok(Self {
             head: ManuallyDrop::new(head),
             is_polled: AtomicBool::new(false),
+            preempted_polls: Some(TasksGracePeriod::new()?),
         })
     }
 
@@ -281,25 +291,14 @@ impl Drop for PollQueue {
         // `aio_poll()` takes the lock once more after the file's `poll` has returned, unless it was
         // told to forget the queue. A wake that completes its request does not tell it. It runs on
         // without a sleep, but it can have been preempted before it takes the lock, outside of RCU.
-        if *self.is_polled.get_mut() && !wait_for_preempted_tasks() {
-            pr_info!("a wait queue stays behind, since this kernel cannot wait for all polls\n");
+        let preempted_polls = self.preempted_polls.take();
+        if *self.is_polled.get_mut()
+            && !preempted_polls.is_some_and(|wait| wait.wait(msecs_to_jiffies(PREEMPTED_LIMIT_MS)))
+        {
+            pr_info!("a wait queue stays behind for a poll that may be preempted\n");
             return;
         }
         // SAFETY: This is the only place where it is dropped.
         unsafe { ManuallyDrop::drop(&mut self.head) };
     }
-}
-
-/// Waits until each task that is preempted inside the kernel now has run on, to where it sleeps or
-/// leaves the kernel. Returns false if the kernel has no way to wait for that.
-///
-/// Context: sleeps. The caller has called `synchronize_rcu()`, which is enough for kernels that do
-/// not preempt kernel code.
-fn wait_for_preempted_tasks() -> bool {
-    #[cfg(CONFIG_TASKS_RCU)]
-    // SAFETY: Process context, and no lock is held.
-    unsafe {
-        bindings::synchronize_rcu_tasks()
-    };
-    cfg!(any(CONFIG_TASKS_RCU, not(CONFIG_PREEMPTION)))
 }

@@ -7,6 +7,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
@@ -20,23 +21,37 @@ use crate::starved;
 
 const POLLERS: usize = 24;
 
+/// What the unload may take. It gives up its own wait for the pollers long before; procfs waits for
+/// those that are inside the file.
+const UNLOAD_LIMIT: Duration = Duration::from_secs(60);
+
 pub fn run(rounds: u64) {
     let theirs = starved::split_processors();
     let machine = Machine::take();
     let _probe = Probe::at_the_end_of_polls();
     let polls = &shared::atomics::<1>()[0];
+    let mut longest = Duration::ZERO;
     for round in 0..rounds {
         insmod(&[]).expect("insmod");
         let pollers: Vec<Child> = (0..POLLERS).map(|_| start_poller(theirs, polls)).collect();
         pollers.iter().for_each(|poller| _ = poller.hear());
         let busy = starved::start_busy_loops(theirs);
+        let start = Instant::now();
         rmmod().unwrap_or_else(|e| panic!("rmmod in round {round}: {e}"));
+        let unload = start.elapsed();
+        assert!(
+            unload < UNLOAD_LIMIT,
+            "the unload waits for idle pollers: {unload:?}"
+        );
+        longest = longest.max(unload);
         // Without the busy loops all run on, out of the call in which they were preempted.
         drop(busy);
         drop(pollers);
     }
     let polls = polls.load(Ordering::Relaxed);
-    println!("  {rounds} loads; {polls} polls by {POLLERS} idle pollers at a time");
+    println!(
+        "  {rounds} loads; {polls} polls by {POLLERS} idle pollers at a time; the longest unload took {longest:?}"
+    );
     drop(machine);
 }
 
