@@ -2,8 +2,8 @@
 
 //! Waiting for tasks that are preempted inside the kernel: RCU-tasks, with a limit.
 //!
-//! `synchronize_rcu_tasks()` has none. It waits until each task has slept, or was seen in user mode.
-//! A task of the lowest priority, on a busy processor, can take minutes for that.
+//! `synchronize_rcu_tasks()` has none. It waits until each task has slept, or was seen in user
+//! mode. A task of the lowest priority, on a busy processor, can take minutes for that.
 //!
 //! C headers: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h),
 //! [`include/linux/rcupdate_wait.h`](srctree/include/linux/rcupdate_wait.h).
