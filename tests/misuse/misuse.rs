@@ -28,6 +28,8 @@ mod proc;
 mod process;
 #[path = "../../raw_spinlock.rs"]
 mod raw_spinlock;
+#[path = "../../rcu_tasks.rs"]
+mod rcu_tasks;
 #[path = "../../seqlock.rs"]
 mod seqlock;
 #[path = "../../spinlock_irqsave.rs"]

@@ -23,6 +23,7 @@ use crate::{
         ExitedGroup,
         Process, //
     },
+    rcu_tasks::TasksGracePeriod,
     timer::{
         Job,
         Ticking, //
@@ -48,6 +49,7 @@ use kernel::{
     },
     time::{
         delay::fsleep,
+        msecs_to_jiffies,
         Delta, //
     }, //
 };
@@ -68,6 +70,7 @@ pub(crate) fn check_all() -> Result {
     modes()?;
     watches()?;
     timer_after_its_end()?;
+    grace_periods()?;
     lists()
 }
 
@@ -193,6 +196,20 @@ fn timer_after_its_end() -> Result {
         more,
         0,
     )
+}
+
+fn grace_periods() -> Result {
+    // The kernel still uses the memory of a wait that gave up.
+    let is_over = TasksGracePeriod::new()?.wait(0);
+    let is_short = cfg!(not(CONFIG_PREEMPTION));
+    check(
+        fmt!("a wait for preempted tasks of no time"),
+        is_over,
+        is_short,
+    )?;
+    let is_over = TasksGracePeriod::new()?.wait(msecs_to_jiffies(60_000));
+    let can_wait = cfg!(any(CONFIG_TASKS_RCU, not(CONFIG_PREEMPTION)));
+    check(fmt!("a wait for preempted tasks"), is_over, can_wait)
 }
 
 /// An element that counts its drops, and sleeps meanwhile.
