@@ -18,6 +18,7 @@ mod exits;
 mod gfp;
 mod line;
 mod list_head;
+mod lock_class;
 mod once;
 mod pid_list;
 mod poll;

@@ -13,6 +13,7 @@
 
 use crate::{
     layout,
+    lock_class::LockClass,
     once::read_once,
     rcu_tasks::TasksGracePeriod, //
 };
@@ -27,8 +28,6 @@ use core::{
 use kernel::{
     bindings,
     prelude::*,
-    str::CString,
-    sync::LockClassKey,
     time::{
         delay::fsleep,
         msecs_to_jiffies,
@@ -90,15 +89,12 @@ pub(crate) struct PollQueue {
     preempted_polls: Option<TasksGracePeriod>,
 }
 
-/// The head of a wait queue, with what lockdep needs to know of its lock. All of it may have to
-/// outlive the module, so none of it is static.
+/// The head of a wait queue, and the class of its lock. Both may have to outlive the module.
 #[pin_data]
 struct Head {
     #[pin]
     head: Opaque<bindings::wait_queue_head>,
-    // Lockdep uses the name until the key has gone.
-    _key: Pin<KBox<LockClassKey>>,
-    _name: CString,
+    _class: LockClass,
 }
 
 // SAFETY: A wait queue does its own locking.
@@ -111,9 +107,9 @@ unsafe impl Sync for PollQueue {}
 const HANG_UP_TRIES: usize = 40;
 const HANG_UP_PAUSE: Delta = Delta::from_millis(1);
 
-/// How long a queue waits at its end for polls that are preempted. Without busy processors, it
-/// takes some tenths of a second.
-const PREEMPTED_LIMIT_MS: Msecs = 5000;
+/// The timeout of the wait for preempted polls at the end of a queue. Where no processor is busy,
+/// the wait takes some tenths of a second.
+const PREEMPTED_TIMEOUT_MS: Msecs = 5000;
 
 impl PollQueue {
     /// Creates a queue.
@@ -124,17 +120,15 @@ impl PollQueue {
     ///
     /// [`ENOMEM`] if there is no memory.
     pub(crate) fn new(name: &CStr) -> Result<Self> {
-        let name = CString::try_from(name)?;
-        let key = KBox::pin_init(LockClassKey::new_dynamic(), GFP_KERNEL)?;
-        let (name_ptr, key_ptr) = (name.as_char_ptr(), LockClassKey::as_ptr(&key));
+        let class = LockClass::new(name)?;
+        let (name, key) = (class.name(), class.key());
         let head = KBox::pin_init(
             pin_init!(Head {
                 // SAFETY: The slot is valid for writes; name and key go with the head.
                 head <- Opaque::ffi_init(|slot| unsafe {
-                    bindings::__init_waitqueue_head(slot, name_ptr, key_ptr)
+                    bindings::__init_waitqueue_head(slot, name, key)
                 }),
-                _key: key,
-                _name: name,
+                _class: class,
             }),
             GFP_KERNEL,
         )?;
@@ -288,14 +282,18 @@ impl Drop for PollQueue {
         self.wake(Events::ALL);
         // SAFETY: Process context, and no lock is held.
         unsafe { bindings::synchronize_rcu() };
-        // `aio_poll()` takes the lock once more after the file's `poll` has returned, unless it was
-        // told to forget the queue. A wake that completes its request does not tell it. It runs on
-        // without a sleep, but it can have been preempted before it takes the lock, outside of RCU.
+        // `aio_poll()` takes the lock once more after the file's `poll` has returned, unless
+        // `POLLFREE` has cleared its pointer to the queue. A wake that completes the request does
+        // not clear it. The task can have been preempted before it takes the lock, outside of RCU.
+        // It does not sleep in between, so RCU-tasks waits for it. With `PREEMPT_RT` it can sleep
+        // there, on its own `ctx_lock`, and nothing waits for it.
         let preempted_polls = self.preempted_polls.take();
         if *self.is_polled.get_mut()
-            && !preempted_polls.is_some_and(|wait| wait.wait(msecs_to_jiffies(PREEMPTED_LIMIT_MS)))
+            && (cfg!(CONFIG_PREEMPT_RT)
+                || !preempted_polls
+                    .is_some_and(|wait| wait.wait(msecs_to_jiffies(PREEMPTED_TIMEOUT_MS))))
         {
-            pr_info!("a wait queue stays behind for a poll that may be preempted\n");
+            pr_info!("a wait queue stays behind: a preempted poll may still use it\n");
             return;
         }
         // SAFETY: This is the only place where it is dropped.

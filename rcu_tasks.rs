@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Waiting for tasks that are preempted inside the kernel: RCU-tasks, with a limit.
+//! Waiting for tasks that are preempted inside the kernel: RCU-tasks, with a timeout.
 //!
-//! `synchronize_rcu_tasks()` has none. It waits until each task has slept, or was seen in user
-//! mode. A task of the lowest priority, on a busy processor, can take minutes for that.
+//! `synchronize_rcu_tasks()` has no timeout. It returns once each task that was runnable has slept,
+//! or was seen in user mode. A task of the lowest priority, on a busy processor, can take minutes
+//! for that.
 //!
 //! C headers: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h),
 //! [`include/linux/rcupdate_wait.h`](srctree/include/linux/rcupdate_wait.h).
 
-use crate::layout;
+use crate::{
+    layout,
+    lock_class::LockClass, //
+};
 use core::mem::{
     offset_of,
     ManuallyDrop, //
@@ -29,18 +33,27 @@ struct RcuSynchronize {
 
 #[cfg(CONFIG_TASKS_RCU)]
 extern "C" {
-    // The kernel exports it, and its crate has no binding of it.
+    // The kernel exports it, but its bindings lack it.
     fn wakeme_after_rcu(head: *mut bindings::callback_head);
 }
 
-/// The memory for a wait, so that the wait itself cannot fail for lack of it.
+/// What `wakeme_after_rcu()` uses. It may do so after the module has gone.
+#[pin_data]
+struct Waiter {
+    #[pin]
+    rcu: Opaque<RcuSynchronize>,
+    _class: LockClass,
+}
+
+/// One wait for a grace period of RCU-tasks. It has its memory before it begins, so the wait cannot
+/// fail for lack of memory.
 ///
 /// # Invariants
 ///
 /// The completion is initialised.
-pub(crate) struct TasksGracePeriod(Pin<KBox<Opaque<RcuSynchronize>>>);
+pub(crate) struct TasksGracePeriod(Pin<KBox<Waiter>>);
 
-// SAFETY: It belongs to no task, and its memory is freed by `kfree()`, which any task may call.
+// SAFETY: It belongs to no task, and any task may free its memory.
 unsafe impl Send for TasksGracePeriod {}
 // SAFETY: A shared reference gives access to nothing.
 unsafe impl Sync for TasksGracePeriod {}
@@ -56,38 +69,61 @@ impl TasksGracePeriod {
             assert!(offset_of!(RcuSynchronize, head) == layout::OFFSET_rcu_head);
             assert!(offset_of!(RcuSynchronize, completion) == layout::OFFSET_rcu_completion);
         }
-        let init = Opaque::ffi_init(|slot: *mut RcuSynchronize| {
-            // SAFETY: The slot is valid for writes.
-            unsafe { bindings::init_completion(&raw mut (*slot).completion) }
+        let class = LockClass::new(c"TasksGracePeriod")?;
+        let (name, key) = (class.name(), class.key());
+        let waiter = pin_init!(Waiter {
+            // As `init_completion()` does.
+            rcu <- Opaque::ffi_init(|slot: *mut RcuSynchronize| {
+                // SAFETY: The slot is valid for writes; name and key go with it.
+                unsafe {
+                    (&raw mut (*slot).completion.done).write(0);
+                    bindings::__init_swait_queue_head(
+                        &raw mut (*slot).completion.wait,
+                        name,
+                        key,
+                    );
+                }
+            }),
+            _class: class,
         });
         // INVARIANT: The completion was initialised.
-        Ok(Self(KBox::pin_init(init, GFP_KERNEL)?))
+        Ok(Self(KBox::pin_init(waiter, GFP_KERNEL)?))
     }
 
-    /// Waits until each task that is preempted inside the kernel now has run on, to where it sleeps
-    /// or leaves the kernel. Returns false if that takes longer than `limit`, or if the kernel
-    /// cannot tell. Its memory, less than a hundred bytes, is leaked then.
+    /// Waits for a grace period: until each task that is preempted inside the kernel now has slept,
+    /// or was seen in user mode. On a kernel with `PREEMPT_RT`, a task that waits for a
+    /// `spinlock_t` sleeps.
     ///
-    /// Context: sleeps. The caller has called `synchronize_rcu()`, which is enough for kernels that
-    /// do not preempt kernel code.
-    pub(crate) fn wait(self, limit: Jiffies) -> bool {
-        let wait = ManuallyDrop::new(self.0);
+    /// Returns false if that takes more than `timeout`, or if the kernel is preemptible and has no
+    /// RCU-tasks. After a timeout the memory of the wait, some 100 bytes, is leaked.
+    ///
+    /// Context: process context; sleeps.
+    pub(crate) fn wait(self, timeout: Jiffies) -> bool {
+        let waiter = ManuallyDrop::new(self.0);
         #[cfg(CONFIG_TASKS_RCU)]
         {
-            let wait = wait.get();
+            let rcu = waiter.rcu.get();
             // SAFETY: By the invariant the completion is initialised. The memory stays until the
             // callback has completed it: it is dropped after that, or never.
             let left = unsafe {
-                bindings::call_rcu_tasks(&raw mut (*wait).head, Some(wakeme_after_rcu));
-                bindings::wait_for_completion_timeout(&raw mut (*wait).completion, limit)
+                bindings::call_rcu_tasks(&raw mut (*rcu).head, Some(wakeme_after_rcu));
+                bindings::wait_for_completion_timeout(&raw mut (*rcu).completion, timeout)
             };
             if left == 0 {
                 return false;
             }
         }
         #[cfg(not(CONFIG_TASKS_RCU))]
-        let _ = limit;
-        drop(ManuallyDrop::into_inner(wait));
-        cfg!(any(CONFIG_TASKS_RCU, not(CONFIG_PREEMPTION)))
+        {
+            let _ = timeout;
+            if cfg!(CONFIG_PREEMPTION) {
+                return false;
+            }
+            // SAFETY: Process context, and no lock is held. Without preemption, a task is in the
+            // kernel with a CPU or asleep, so this waits for it.
+            unsafe { bindings::synchronize_rcu() };
+        }
+        drop(ManuallyDrop::into_inner(waiter));
+        true
     }
 }

@@ -19,23 +19,26 @@ use support::status;
 
 use crate::starved;
 
-const POLLERS: usize = 24;
+/// Few, since the unload waits for those that are inside the file, and so for the busy loops.
+const POLLERS: usize = 3;
 
-/// What the unload may take. It gives up its own wait for the pollers long before; procfs waits for
+/// What the unload may take. Its own wait for the pollers times out long before; procfs waits for
 /// those that are inside the file.
 const UNLOAD_LIMIT: Duration = Duration::from_secs(60);
 
-pub fn run(rounds: u64) {
+/// Each busy loop runs for `busy_ms`, after which the unload's wait for the pollers ends by itself,
+/// or without an end, so that this wait times out.
+pub fn run(rounds: u64, busy_ms: Option<u64>) {
     let theirs = starved::split_processors();
     let machine = Machine::take();
-    let _probe = Probe::at_the_end_of_polls();
+    let probe = Probe::at_the_end_of_polls();
     let polls = &shared::atomics::<1>()[0];
     let mut longest = Duration::ZERO;
     for round in 0..rounds {
         insmod(&[]).expect("insmod");
         let pollers: Vec<Child> = (0..POLLERS).map(|_| start_poller(theirs, polls)).collect();
         pollers.iter().for_each(|poller| _ = poller.hear());
-        let busy = starved::start_busy_loops(theirs);
+        let busy = starved::start_busy_loops(theirs, busy_ms.unwrap_or(u64::MAX));
         let start = Instant::now();
         rmmod().unwrap_or_else(|e| panic!("rmmod in round {round}: {e}"));
         let unload = start.elapsed();
@@ -48,9 +51,10 @@ pub fn run(rounds: u64) {
         drop(busy);
         drop(pollers);
     }
-    let polls = polls.load(Ordering::Relaxed);
     println!(
-        "  {rounds} loads; {polls} polls by {POLLERS} idle pollers at a time; the longest unload took {longest:?}"
+        "  {rounds} loads; {} polls by {POLLERS} idle pollers at a time, probed {} times; the longest unload took {longest:?}",
+        polls.load(Ordering::Relaxed),
+        probe.hits()
     );
     drop(machine);
 }
@@ -77,33 +81,53 @@ fn start_poller(cpu: usize, polls: &AtomicU32) -> Child {
     })
 }
 
-/// A probe at the place where the pollers are to be preempted. The few instructions there take many
-/// times longer with it, and its handler, which runs with preemption off, ends in a preemption if
-/// one is due.
+/// A probe of the place at which the pollers are to be preempted. There are few instructions. The
+/// probe's handler makes them take longer than the rest of a poll, since it walks the stack. It
+/// runs with preemption disabled, so a preemption that is due takes place at its end.
 struct Probe;
 
 impl Probe {
-    const ALL: &str = "/sys/kernel/tracing/kprobe_events";
-    const ENABLE: &str = "/sys/kernel/tracing/events/kprobes/mp1_polled/enable";
+    const TRACING: &str = "/sys/kernel/tracing";
+    const NAME: &str = "mp1_polled";
 
     fn at_the_end_of_polls() -> Self {
-        Self::change("r:kprobes/mp1_polled proc_reg_poll");
-        fs::write(Self::ENABLE, "1").expect("enabling a probe");
+        // One for each poller that is inside the function.
+        Self::change(&format!("r{POLLERS}:{} proc_reg_poll", Self::NAME));
+        Self::set("trigger", "stacktrace");
+        Self::set("enable", "1");
         Self
     }
 
     fn change(command: &str) {
-        let mut events = OpenOptions::new()
+        OpenOptions::new()
             .append(true)
-            .open(Self::ALL)
-            .expect("a kernel with KPROBE_EVENTS");
-        events.write_all(command.as_bytes()).expect("a probe");
+            .open(format!("{}/kprobe_events", Self::TRACING))
+            .expect("a kernel with KPROBE_EVENTS")
+            .write_all(command.as_bytes())
+            .expect("a probe");
+    }
+
+    fn set(file: &str, value: &str) {
+        let path = format!("{}/events/kprobes/{}/{file}", Self::TRACING, Self::NAME);
+        fs::write(path, value).expect("a probe");
+    }
+
+    fn hits(&self) -> u64 {
+        let profile =
+            fs::read_to_string(format!("{}/kprobe_profile", Self::TRACING)).expect("the profile");
+        let line = profile
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|words| words[0] == Self::NAME)
+            .expect("the probe");
+        line[1].parse().expect("how often it was hit")
     }
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        fs::write(Self::ENABLE, "0").expect("disabling a probe");
-        Self::change("-:kprobes/mp1_polled");
+        Self::set("enable", "0");
+        Self::set("trigger", "!stacktrace");
+        Self::change(&format!("-:{}", Self::NAME));
     }
 }

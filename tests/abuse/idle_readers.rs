@@ -68,7 +68,7 @@ fn attack(lines: usize, readers: usize, theirs: usize) {
     idle.extend((0..WRITERS).map(|_| start_idle_writer(theirs)));
     // All are inside the module by now, most of the time.
     idle.iter().for_each(|reader| _ = reader.hear());
-    let _busy = starved::start_busy_loops(theirs);
+    let _busy = starved::start_busy_loops(theirs, u64::MAX);
     let with = measure();
     let unload_with = unload();
     println!("  {lines} lines: {without:?}, unload {unload_without:?}");

@@ -29,7 +29,7 @@ const USAGE: &str = "usage: abuse faults
        abuse exits-unload|pollers-unload|exits-register ROUNDS [SEED]
        abuse exits-lost|exits-count EXITS [SEED]
        abuse idle-readers [LINES]
-       abuse idle-pollers ROUNDS
+       abuse idle-pollers ROUNDS [BUSY_MS]
        abuse pinned-pids|pinned-namespaces|growth [COUNT]
        abuse many-processes|unread-files|open-close|load-unload [COUNT]
        abuse memcg-limit
@@ -58,7 +58,8 @@ fn main() {
         ("exits-count", [count]) => exits::count(*count),
         ("idle-readers", []) => idle_readers::run(&[300, 3000]),
         ("idle-readers", [lines]) => idle_readers::run(&[*lines as usize]),
-        ("idle-pollers", [rounds]) => idle_pollers::run(*rounds),
+        ("idle-pollers", [rounds]) => idle_pollers::run(*rounds, None),
+        ("idle-pollers", [rounds, busy_ms]) => idle_pollers::run(*rounds, Some(*busy_ms)),
         ("userfaultfd", []) => userfaultfd::run(),
         (_, []) => resources::run(attack, None),
         (_, [count]) => resources::run(attack, Some(*count as usize)),

@@ -61,13 +61,15 @@ pub fn become_idle() {
     assert_eq!(error, 0, "SCHED_IDLE");
 }
 
-/// Starts the busy loops, and returns when both run.
-pub fn start_busy_loops(cpu: usize) -> [Child; 2] {
+/// Starts the busy loops, and returns when both run. They end when each has had so many
+/// milliseconds of the processor.
+pub fn start_busy_loops(cpu: usize, ms: u64) -> [Child; 2] {
     let busy = [(); 2].map(|()| {
         Child::start(|parent| {
             move_to(cpu);
             parent.tell(0);
-            child::burn_ms(u64::MAX)
+            child::burn_ms(ms);
+            parent.wait_forever()
         })
     });
     busy.iter().for_each(|busy| _ = busy.hear());

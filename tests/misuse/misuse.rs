@@ -16,6 +16,8 @@ mod exit_watch;
 mod gfp;
 #[path = "../../list_head.rs"]
 mod list_head;
+#[path = "../../lock_class.rs"]
+mod lock_class;
 #[path = "../../once.rs"]
 mod once;
 #[path = "../../poll.rs"]
