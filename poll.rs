@@ -120,6 +120,7 @@ impl PollQueue {
     ///
     /// [`ENOMEM`] if there is no memory.
     pub(crate) fn new(name: &CStr) -> Result<Self> {
+        let preempted_polls = TasksGracePeriod::new()?;
         let class = LockClass::new(name)?;
         let (name, key) = (class.name(), class.key());
         let head = KBox::pin_init(
@@ -132,11 +133,12 @@ impl PollQueue {
             }),
             GFP_KERNEL,
         )?;
+        // Nothing fails from here on, since a `ManuallyDrop` would leak the head.
         // INVARIANT: It was initialised above.
         Ok(Self {
             head: ManuallyDrop::new(head),
             is_polled: AtomicBool::new(false),
-            preempted_polls: Some(TasksGracePeriod::new()?),
+            preempted_polls: Some(preempted_polls),
         })
     }
 
