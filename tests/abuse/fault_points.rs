@@ -295,9 +295,9 @@ fn step_over_write(pids: usize, readers: usize) {
     );
 }
 
-/// Hundreds in one write, all of which exit afterwards.
+/// Many blocks of registrations in one write, all of which exit afterwards.
 fn step_over_write_of_many() {
-    const MANY: usize = 600;
+    const MANY: usize = 200;
 
     let _machine = Machine::take();
     let prepare = || {
