@@ -73,14 +73,12 @@ int main(void)
 	TYPE_OF(struct wait_queue_entry, func,
 		int (*)(struct wait_queue_entry *, unsigned int, int, void *));
 
-#ifdef CONFIG_SMP
+#if defined(CONFIG_SMP) && !defined(CONFIG_DEBUG_SPINLOCK)
 	/* raw_spinlock.rs: a lock that is free. */
 	static const arch_spinlock_t spin_unlocked = __ARCH_SPIN_LOCK_UNLOCKED;
 	static_assert(sizeof(arch_spinlock_t) == sizeof(unsigned int));
 	static_assert(offsetof(raw_spinlock_t, raw_lock) == 0);
-#ifndef CONFIG_DEBUG_SPINLOCK
 	static_assert(sizeof(raw_spinlock_t) == sizeof(unsigned int));
-#endif
 	DEFINE(SPIN_UNLOCKED, *(const unsigned int *)&spin_unlocked);
 #endif
 

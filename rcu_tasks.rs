@@ -13,10 +13,9 @@ use crate::{
     layout,
     lock_class::LockClass, //
 };
-use core::mem::{
-    offset_of,
-    ManuallyDrop, //
-};
+use core::mem::offset_of;
+#[cfg(CONFIG_TASKS_RCU)]
+use core::mem::ManuallyDrop;
 use kernel::{
     bindings,
     prelude::*,
@@ -95,13 +94,13 @@ impl TasksGracePeriod {
     /// `spinlock_t` sleeps.
     ///
     /// Returns false if that takes more than `timeout`, or if the kernel is preemptible and has no
-    /// RCU-tasks. After a timeout the memory of the wait, some 100 bytes, is leaked.
+    /// RCU-tasks. After a timeout the memory of the wait is leaked.
     ///
     /// Context: process context; sleeps.
     pub(crate) fn wait(self, timeout: Jiffies) -> bool {
-        let waiter = ManuallyDrop::new(self.0);
         #[cfg(CONFIG_TASKS_RCU)]
         {
+            let waiter = ManuallyDrop::new(self.0);
             let rcu = waiter.rcu.get();
             // SAFETY: By the invariant the completion is initialised. The memory stays until the
             // callback has completed it: it is dropped after that, or never.
@@ -112,18 +111,20 @@ impl TasksGracePeriod {
             if left == 0 {
                 return false;
             }
+            drop(ManuallyDrop::into_inner(waiter));
+            true
         }
         #[cfg(not(CONFIG_TASKS_RCU))]
         {
             let _ = timeout;
+            drop(self.0);
             if cfg!(CONFIG_PREEMPTION) {
                 return false;
             }
             // SAFETY: Process context, and no lock is held. Without preemption, a task is in the
             // kernel with a CPU or asleep, so this waits for it.
             unsafe { bindings::synchronize_rcu() };
+            true
         }
-        drop(ManuallyDrop::into_inner(waiter));
-        true
     }
 }
