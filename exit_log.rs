@@ -30,11 +30,12 @@ pub(crate) const KEPT: usize = 16384;
 /// up to three levels deep, unless each process pins a different namespace.
 pub(crate) const PINNED_MAX: usize = KEPT * Process::pid_size_at(3);
 
-/// How many first threads may be pinned until they are off their CPU.
-pub(crate) const RUNNING_MAX: usize = 128;
+/// How many first threads may be pinned until they have run their last instruction.
+pub(crate) const ENDING_MAX: usize = 128;
 
-/// When this many are pinned, a work item is queued to unpin those that are off their CPU.
-pub(crate) const RUNNING_DUE: usize = 32;
+/// When this many are pinned, a work item is queued to unpin those that are off their CPU, also if
+/// they were preempted.
+pub(crate) const ENDING_DUE: usize = 32;
 
 /// How many records are looked at in one hold of the lock.
 pub(crate) const BATCH: usize = 12;
@@ -73,7 +74,7 @@ pub(crate) struct Log {
     /// What the records pin, in bytes.
     pub(crate) pinned: usize,
     /// How many records pin a first thread, and a record number below which none does.
-    pub(crate) running: usize,
+    pub(crate) ending: usize,
     pub(crate) settled: u64,
     /// The namespaces that were charged to a record lately. Records of one namespace share its
     /// cost.
@@ -90,7 +91,7 @@ impl Log {
             files: 0,
             viewers: RBTree::new(),
             pinned: 0,
-            running: 0,
+            ending: 0,
             settled: 0,
             charged: [None; 16],
         }
@@ -153,8 +154,8 @@ impl Log {
         }
         let namespace = process.namespace();
         self.charged[namespace.key() % 16] = Some(namespace);
-        let time = group.final_time(self.running < RUNNING_MAX);
-        self.running += usize::from(!time.is_settled());
+        let time = group.final_time(self.ending < ENDING_MAX);
+        self.ending += usize::from(!time.is_settled());
         self.pinned += pinned;
         self.ring[Self::place(self.next)] = Some(Record {
             process: process.clone(),
@@ -172,7 +173,7 @@ impl Log {
         let record = self.ring.get_mut(Self::place(number))?.take()?;
         self.first += 1;
         self.pinned -= record.pinned as usize;
-        self.running -= usize::from(!record.time.is_settled());
+        self.ending -= usize::from(!record.time.is_settled());
         for namespace in record.process.namespaces() {
             if let Some(viewer) = self.viewers.get_mut(&namespace) {
                 viewer.left += u64::from(number >= viewer.since);
@@ -202,8 +203,9 @@ impl Log {
         }
     }
 
-    /// Settles the times of threads that are off their CPU, up to a batch of them. Returns whether
-    /// there may be more.
+    /// Settles the times of threads that have run their last instruction, up to a batch of them;
+    /// while many are pinned, those of preempted threads as well. Returns whether there may be
+    /// more.
     pub(crate) fn settle(&mut self) -> bool {
         self.settled = self.settled.max(self.first);
         for _ in 0..BATCH {
@@ -211,11 +213,12 @@ impl Log {
             if number == self.next {
                 return false;
             }
+            let may_wait = self.ending < ENDING_DUE;
             if let Some(record) = self.get_mut(number) {
-                if record.time.is_running() {
+                if record.time.is_running() || (may_wait && record.time.is_ending()) {
                     return false;
                 }
-                self.running -= usize::from(record.time.settle());
+                self.ending -= usize::from(record.time.settle());
             }
             self.settled += 1;
         }

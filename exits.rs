@@ -21,7 +21,7 @@ use crate::{
         Log,
         Viewer,
         BATCH,
-        RUNNING_DUE, //
+        ENDING_DUE, //
     },
     gfp,
     line::{
@@ -86,9 +86,9 @@ use kernel::{
     }, //
 };
 
-/// How many times a reader checks whether an exiting thread is off its CPU. The thread needs
-/// microseconds for that, or longer if a hypervisor has preempted the CPU. So the reader first
-/// spins, then sleeps between the checks.
+/// How many times a reader checks whether an exiting thread has run its last instruction. The
+/// thread needs microseconds for that, or longer if it was preempted, or a hypervisor has preempted
+/// its CPU. So the reader first spins, then sleeps between the checks: some 20 ms for one read.
 const SPINS: usize = 200;
 const SLEEPS: usize = 200;
 const PAUSE: Delta = Delta::from_micros(50);
@@ -133,8 +133,8 @@ struct Ahead {
     to: Position,
     /// Whether there may be more.
     has_more: bool,
-    /// Whether the next record has a thread that is still running.
-    is_running: bool,
+    /// Whether the next record has a thread that is yet to run its last instruction.
+    is_ending: bool,
 }
 
 impl Ahead {
@@ -149,7 +149,7 @@ impl Ahead {
             len: 0,
             to: start,
             has_more: false,
-            is_running: false,
+            is_ending: false,
         }
     }
 
@@ -223,7 +223,7 @@ impl Exits {
         let is_due = loop {
             let mut log = this.log.lock();
             match log.add(process, group) {
-                Ok(true) => break log.running >= RUNNING_DUE,
+                Ok(true) => break log.ending >= ENDING_DUE,
                 Ok(false) => return,
                 Err(oldest) => {
                     drop(log);
@@ -238,7 +238,7 @@ impl Exits {
         }
     }
 
-    /// Unpins the threads that are off their CPU.
+    /// Unpins the threads that have run their last instruction.
     ///
     /// Context: process context.
     pub(crate) fn settle(&self) {
@@ -331,7 +331,7 @@ impl OpenExits {
     }
 
     /// Looks at what a reader in `ns` reads next. With `settle`, takes the time of a thread that is
-    /// still running as it is now.
+    /// yet to run its last instruction as it is now.
     fn look_ahead(&self, ns: &PidNamespace, settle: bool, ahead: &mut Ahead) {
         let mut guard = self.exits.log.lock();
         let log = &mut *guard;
@@ -342,7 +342,7 @@ impl OpenExits {
         ahead.rest_len = cursor.rest_len;
         ahead.rest[..cursor.rest_len].copy_from_slice(&cursor.rest[..cursor.rest_len]);
         ahead.len = 0;
-        ahead.is_running = false;
+        ahead.is_ending = false;
 
         if ahead.to.next < log.first {
             let viewer = log.viewers.get(&NamespaceId::of(&self.ns));
@@ -366,18 +366,18 @@ impl OpenExits {
             if record.process.number_in(&self.ns).is_none() {
                 continue;
             }
-            if record.time.is_running() && !settle {
+            if record.time.is_ending() && !settle {
                 ahead.to.next -= 1;
-                ahead.is_running = true;
+                ahead.is_ending = true;
                 break;
             }
             ahead.to.passed += 1;
-            let was_running = record.time.settle();
+            let was_ending = record.time.settle();
             if let Some(number) = record.process.number_in(ns) {
                 let nsec = record.time.nsec();
                 ahead.push(Line::Process { number, nsec });
             }
-            log.running -= usize::from(was_running);
+            log.ending -= usize::from(was_ending);
         }
         ahead.has_more = ahead.to.next < log.next;
     }
@@ -411,7 +411,7 @@ impl OpenExits {
         let mut ahead = Ahead::new();
         loop {
             self.look_ahead(ns, false, &mut ahead);
-            if ahead.rest_len > 0 || ahead.len > 0 || ahead.is_running {
+            if ahead.rest_len > 0 || ahead.len > 0 || ahead.is_ending {
                 return true;
             }
             if ahead.to.next > ahead.from.next {
@@ -468,7 +468,7 @@ impl OpenExits {
             if copied < len {
                 return if is_empty { Err(EFAULT) } else { Ok(()) };
             }
-            if len == 0 && ahead.is_running {
+            if len == 0 && ahead.is_ending {
                 tries += 1;
                 if tries < SPINS {
                     cpu_relax();

@@ -418,7 +418,7 @@ impl<'a> ExitedGroup<'a> {
             // SAFETY: The task is valid; `Task` is transparent to it.
             leader: Some(ARef::from(unsafe { &*task.cast::<Task>() })),
         };
-        if !may_pin || !time.is_running() {
+        if !may_pin || !time.is_ending() {
             time.settle();
         }
         time
@@ -429,13 +429,29 @@ impl<'a> ExitedGroup<'a> {
 pub(crate) struct FinalTime {
     /// In nanoseconds, without the time of `leader`.
     nsec: u64,
-    /// The first thread, until it is off its CPU and so accounted for.
+    /// The first thread, until it is accounted for.
     leader: Option<ARef<Task>>,
 }
 
 impl FinalTime {
-    /// Returns whether the first thread still runs. If not, it was preempted, or has run its last
-    /// instruction; `wait4()` then reports the same time as we do.
+    /// Returns whether the first thread has yet to run its last instruction: it is on its CPU, or
+    /// was preempted. If not, `wait4()` reports the same time as we do.
+    ///
+    /// Context: any.
+    pub(crate) fn is_ending(&self) -> bool {
+        let Some(leader) = &self.leader else {
+            return false;
+        };
+        // SAFETY: We have a reference to the task.
+        let state = unsafe { read_once(&raw const (*leader.as_ptr()).__state) };
+        // Pairs with the lock that `do_task_dead()` takes to set this state. The thread is on its
+        // CPU then, and is not preempted any more. So `on_cpu` is read after the state: a 0 that is
+        // read before it may be from a preemption.
+        read_barrier();
+        state != bindings::TASK_DEAD || self.is_running()
+    }
+
+    /// Returns whether the first thread is on its CPU, so that its time is not up to date.
     ///
     /// Context: any.
     pub(crate) fn is_running(&self) -> bool {

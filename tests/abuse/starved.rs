@@ -55,10 +55,7 @@ pub fn move_to(cpu: usize) {
 
 /// From now on, the calling process runs only when its processor is idle.
 pub fn become_idle() {
-    let parameter = libc::sched_param { sched_priority: 0 };
-    // SAFETY: The parameter is valid.
-    let error = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameter) };
-    assert_eq!(error, 0, "SCHED_IDLE");
+    cputime::set_policy(0, libc::SCHED_IDLE, 0);
 }
 
 /// Starts the busy loops, and returns when both run. They end when each has had so many

@@ -24,6 +24,8 @@ pub type pid_type = u32;
 pub const pid_type_PIDTYPE_PID: pid_type = 0;
 pub const pid_type_PIDTYPE_TGID: pid_type = 1;
 
+pub const TASK_DEAD: u32 = 0x80;
+
 /// `smp_wmb()`. This orders earlier reads, too, which no model here depends on.
 pub fn smp_wmb() {
     fence(Release);
@@ -174,6 +176,7 @@ pub struct sched_entity {
 }
 
 pub struct task_struct {
+    pub __state: AtomicU32,
     pub on_cpu: AtomicI32,
     pub se: sched_entity,
     pub exit_state: AtomicI32,
@@ -185,6 +188,7 @@ pub struct task_struct {
 impl task_struct {
     fn new() -> Self {
         Self {
+            __state: AtomicU32::new(0),
             on_cpu: AtomicI32::new(1),
             se: sched_entity {
                 sum_exec_runtime: AtomicU64::new(0),

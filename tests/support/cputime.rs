@@ -96,6 +96,16 @@ pub fn unpin(cpus: &[usize]) {
     sched_setaffinity(Pid::from_raw(0), &set).expect("sched_setaffinity");
 }
 
+/// Gives the first thread of a process a scheduling policy; 0 is the calling thread.
+pub fn set_policy(pid: i32, policy: i32, priority: i32) {
+    let parameter = libc::sched_param {
+        sched_priority: priority,
+    };
+    // SAFETY: The parameter is valid.
+    let error = unsafe { libc::sched_setscheduler(pid, policy, &parameter) };
+    assert_eq!(error, 0, "policy {policy}");
+}
+
 /// Runs on each processor once, so that each switches away from what ran there before.
 pub fn visit_all_cpus() {
     let own = Pid::from_raw(0);

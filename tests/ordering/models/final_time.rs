@@ -5,7 +5,7 @@
 
 use crate::{
     at_once,
-    bindings::{Group, let_find},
+    bindings::{Group, TASK_DEAD, let_find, smp_wmb},
     once::leave_out_barrier,
     process::{ExitedGroup, Process},
 };
@@ -31,12 +31,20 @@ fn settles_meanwhile(left_out: Option<usize>) {
 
         let settle = move || {
             leave_out_barrier(left_out);
-            if !time.is_running() {
+            if !time.is_ending() {
                 time.settle();
             }
             (time.is_settled(), time.nsec())
         };
         let kernel = move || {
+            // It is preempted: `finish_task()`
+            group.leader.on_cpu.store(0, Release);
+            // It runs again: `prepare_task()`. The unlock of the run queue and the lock of
+            // `pi_lock` order what is before the one and what is after the other.
+            group.leader.on_cpu.store(1, Relaxed);
+            smp_wmb();
+            // `do_task_dead()`
+            group.leader.__state.store(TASK_DEAD, Relaxed);
             // `update_curr()` in `__schedule()`, and `finish_task()`
             group.leader.se.sum_exec_runtime.store(TIME, Relaxed);
             group.leader.on_cpu.store(0, Release);
@@ -47,12 +55,18 @@ fn settles_meanwhile(left_out: Option<usize>) {
 }
 
 #[test]
-fn a_thread_off_its_cpu_is_accounted_for() {
+fn a_thread_after_its_last_instruction_is_accounted_for() {
     settles_meanwhile(None);
 }
 
 #[test]
 #[should_panic = "left: 0"]
-fn not_without_the_barrier() {
+fn not_without_the_first_barrier() {
     settles_meanwhile(Some(0));
+}
+
+#[test]
+#[should_panic = "left: 0"]
+fn not_without_the_second_barrier() {
+    settles_meanwhile(Some(1));
 }
