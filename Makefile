@@ -125,7 +125,7 @@ help:
 	@echo '  make test-tour        run the commands of docs/tour.md, with the faults that they plant (5 minutes)'
 	@echo '  make test-package     check the package and what DKMS does with it, as root (some minutes)'
 	@echo '  make test-install     install, upgrade, sign and remove it on a whole Debian system'
-	@echo '  make soak             attack the module on kernels that catch mistakes (two hours, and their compilation)'
+	@echo '  make soak             attack the module on kernels that catch mistakes (two to three hours, and their compilation)'
 	@echo '  make soak-brief       the part of it that takes minutes'
 	@echo '  make soak-arm64       the attacks that depend on the processor, on arm64'
 	@echo '  make bench            count what the module costs, beside a C twin (some minutes)'
