@@ -25,7 +25,16 @@ machine_of() {
     case $1 in
     amd64) echo x86_64 ;;
     arm64) echo aarch64 ;;
+    loong64) echo loongarch64 ;;
     *) die "mp1 is not tested on '$1'" ;;
+    esac
+}
+
+# The suite whose build root has what tests kernels of an architecture. Debian got loong64 after trixie.
+tools_suite() {
+    case $1 in
+    loong64) echo sid ;;
+    *) echo trixie ;;
     esac
 }
 
@@ -93,7 +102,7 @@ inside_root() { inside_root_for "$(own_arch)" "$@"; }
 inside_root_for() {
     [ -z "${MP1_INSIDE_ROOT:-}" ] || return 0
     local root
-    root=$("$top/scripts/buildroot" trixie "$1")
+    root=$("$top/scripts/buildroot" "$(tools_suite "$1")" "$1")
     exec "$top/scripts/enter" "$root" "$0" "${@:2}"
 }
 
